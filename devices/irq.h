@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a device knows of interrupts and of the machine around it: a line it can
+ * raise and lower, and a place to report what only the whole VM can act on.
+ */
+#ifndef DEVICES_IRQ_H
+#define DEVICES_IRQ_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* One input of the interrupt controller (a GSI in ACPI's words). */
+struct irq_line {
+	void (*set)(struct irq_line *line, bool level); /* any thread */
+	void *chip;
+	uint32_t gsi;
+};
+
+static inline void irq_set(struct irq_line *line, bool level)
+{
+	if (line != NULL && line->set != NULL)
+		line->set(line, level);
+}
+
+enum machine_event {
+	MACHINE_POWEROFF,	/* ACPI S5 */
+	MACHINE_RESET,		/* reset register, keyboard controller, ... */
+	MACHINE_PANICKED,	/* pvpanic: the guest kernel crashed */
+	MACHINE_CRASHLOADED,	/* pvpanic: it crashed and runs its own crash kernel */
+	MACHINE_DEBUG_EXIT,	/* a test payload ends the VM; @arg is its status */
+};
+
+/* Where devices report machine events. Any thread; returns at once. */
+struct machine_events {
+	void (*report)(struct machine_events *events, enum machine_event event, uint32_t arg);
+};
+
+static inline void machine_report(struct machine_events *events, enum machine_event event,
+				  uint32_t arg)
+{
+	if (events != NULL && events->report != NULL)
+		events->report(events, event, arg);
+}
+
+#endif

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ACPI tables for a hardware-reduced machine (ACPI 6.5). See acpi.c.
+ */
+#ifndef FIRMWARE_ACPI_H
+#define FIRMWARE_ACPI_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "vmm/base/err.h"
+#include "vmm/base/gmem.h"
+
+/* Port addresses; 0 means the device is absent. Interrupts are GSIs. */
+struct acpi_desc {
+	unsigned ncpus;
+	const uint32_t *apic_ids;	/* [ncpus] */
+	uint64_t lapic_addr, ioapic_addr;
+	uint8_t ioapic_id;
+	bool pic;			/* 8259 PICs present (MADT PCAT_COMPAT) */
+
+	uint64_t ecam_base;		/* 0: no PCI */
+	uint8_t ecam_last_bus;
+	uint64_t mmio32_base, mmio32_size; /* windows of the host bridge; size 0: none */
+	uint64_t mmio64_base, mmio64_size;
+
+	uint16_t serial_port;		/* 16550A, 8 ports */
+	uint32_t serial_gsi;
+	uint16_t rtc_port;		/* MC146818, 2 ports */
+	uint32_t rtc_gsi;
+	uint16_t pvpanic_port;		/* 1 port, _HID QEMU0001 */
+	bool i8042;			/* keyboard controller present (IAPC_BOOT_ARCH) */
+
+	uint16_t sleep_control_port, sleep_status_port; /* byte registers */
+	uint8_t s5_type;		/* SLP_TYP of S5 */
+	uint16_t reset_port;
+	uint8_t reset_value;
+	uint16_t ged_port;		/* dword of pending events, cleared by reading */
+	uint32_t ged_gsi;
+	uint32_t ged_power_button;	/* its bit in the events */
+};
+
+/*
+ * Write RSDP, XSDT, FADT, MADT, MCFG (when there is PCI) and DSDT into guest memory
+ * at @base, at most @size bytes, the RSDP first (so *rsdp = @base, 16-byte-aligned).
+ * -ENOSPC when they do not fit, -EFAULT when that is not RAM.
+ */
+int acpi_build(const struct acpi_desc *desc, struct gmem *mem, uint64_t base, uint64_t size,
+	       uint64_t *rsdp, struct err *err);
+
+#endif

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Intel MultiProcessor Specification 1.4 table, for kernels without ACPI.
+ */
+#ifndef FIRMWARE_MPTABLE_H
+#define FIRMWARE_MPTABLE_H
+
+#include <stdint.h>
+#include "vmm/base/err.h"
+#include "vmm/base/gmem.h"
+
+struct mptable_desc {
+	unsigned ncpus;
+	const uint32_t *apic_ids;	/* [ncpus], each below 255 */
+	uint32_t lapic_addr, ioapic_addr;
+	uint8_t ioapic_id;
+	uint32_t cpu_signature, cpu_features; /* CPUID leaf 1 EAX and EDX */
+};
+
+/*
+ * Write the floating pointer and the configuration table at @base (16-byte-aligned;
+ * to be found it must lie in the EBDA, the last KiB of low memory, or 0xf0000-0xfffff).
+ * -ENOSPC when @size is too small. *used: bytes written.
+ */
+int mptable_build(const struct mptable_desc *desc, struct gmem *mem, uint64_t base,
+		  uint64_t size, uint64_t *used, struct err *err);
+
+#endif

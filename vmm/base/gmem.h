@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Guest memory: the one place that turns guest physical addresses into pointers.
+ *
+ * RAM is a memfd, mapped once and cut into regions by the architecture's address
+ * map (on x86: below and above the hole under 4 GiB). Every access names an address
+ * *and a length*; when a single byte of it is outside RAM there is no pointer.
+ *
+ * KVM's dirty log records what the guest writes, not what the monitor writes, so
+ * whoever takes a pointer to write says so, and the pages are marked in a bitmap of
+ * ours while tracking is on (snapshots and migration need both).
+ *
+ * The guest may change the bytes behind a pointer at any moment: read each value
+ * once into a variable of your own before checking it.
+ */
+#ifndef VMM_BASE_GMEM_H
+#define VMM_BASE_GMEM_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "vmm/base/err.h"
+
+#define GMEM_REGIONS_MAX 8
+#define GMEM_PAGE_SHIFT	 12
+#define GMEM_PAGE_SIZE	 (1ULL << GMEM_PAGE_SHIFT)
+
+enum gmem_huge { GMEM_HUGE_OFF, GMEM_HUGE_THP, GMEM_HUGE_2M, GMEM_HUGE_1G };
+
+struct gmem_config {
+	uint64_t size;		 /* bytes, multiple of the page size in use */
+	int huge;		 /* enum gmem_huge */
+	bool prefault;		 /* allocate everything before the guest starts */
+	bool merge;		 /* offer the pages to KSM */
+};
+
+struct gmem_region {
+	uint64_t gpa, size;	 /* bytes, page-aligned */
+	uint64_t offset;	 /* in the memfd */
+	uint8_t *host;
+	_Atomic uint64_t *dirty; /* one bit per page, NULL while tracking is off */
+};
+
+struct gmem {
+	int fd;			 /* memfd with all of RAM, -1 when empty */
+	uint8_t *base;		 /* the whole mapping */
+	uint64_t size;		 /* bytes */
+	uint64_t page_size;	 /* of the backing: 4 KiB, 2 MiB or 1 GiB */
+	unsigned nregions;
+	struct gmem_region regions[GMEM_REGIONS_MAX]; /* ascending, disjoint */
+};
+
+/*
+ * Allocate cfg->size bytes; no regions yet. -ENOMEM and the way out in the sentence
+ * when the host cannot give it. gmem_fini() releases everything, also after failure.
+ */
+int gmem_init(struct gmem *mem, const struct gmem_config *cfg, struct err *err);
+void gmem_fini(struct gmem *mem);
+
+/* The next @size bytes of RAM appear at @gpa. Regions are added in ascending order. */
+int gmem_add_region(struct gmem *mem, uint64_t gpa, uint64_t size, struct err *err);
+
+/* Pointer to @len readable bytes at @gpa, all in one region, or NULL. @len 0: NULL. */
+const void *gmem_ptr(const struct gmem *mem, uint64_t gpa, uint64_t len);
+/* The same for writing: marks the pages dirty. */
+void *gmem_wptr(struct gmem *mem, uint64_t gpa, uint64_t len);
+
+/* Copy; may cross regions. 0, or -EFAULT with nothing copied when a byte is outside. */
+int gmem_read(const struct gmem *mem, uint64_t gpa, void *buf, uint64_t len);
+int gmem_write(struct gmem *mem, uint64_t gpa, const void *buf, uint64_t len);
+int gmem_zero(struct gmem *mem, uint64_t gpa, uint64_t len);
+
+/*
+ * Put @len bytes of file @fd from @offset at @gpa, all inside one region. Large
+ * page-aligned spans are mapped copy-on-write from the page cache, the rest is read.
+ * -EIO when the file is shorter, -EFAULT when the place is not RAM.
+ */
+int gmem_load_file(struct gmem *mem, uint64_t gpa, int fd, uint64_t offset, uint64_t len,
+		   struct err *err);
+
+/* Back to all zeroes, file mappings gone, memory given back to the host. */
+int gmem_reset(struct gmem *mem, struct err *err);
+
+/* One past the highest RAM address below @limit (which RAM may straddle). */
+uint64_t gmem_top_below(const struct gmem *mem, uint64_t limit);
+
+/* Tracking of the monitor's own writes: start (all clean), stop. */
+int gmem_dirty_start(struct gmem *mem, struct err *err);
+void gmem_dirty_stop(struct gmem *mem);
+/* Fetch and clear region @i's bitmap: @bits holds (size / page + 63) / 64 words. */
+void gmem_dirty_fetch(struct gmem *mem, unsigned i, uint64_t *bits);
+
+#endif

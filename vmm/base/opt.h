@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Option tables: each option is described once, and command line, JSON, --help
+ * and the manual page all come from that description.
+ *
+ * An option (`struct opt`) is a group of keys that fill one C structure:
+ *
+ *	--mem 512M,hugepages=2M,prefault	keys size, hugepages, prefault
+ *
+ * The first key's name may be left out, a flag key alone means "=on", "\," is a
+ * comma inside a value. A `plain` option takes its whole argument as the value of
+ * its only key, commas and all (paths, kernel command lines). A plain option whose
+ * key is OPT_BOOL may stand alone (`--pit`) or negated (`--no-acpi`); its value,
+ * if given, needs '=' (`--pit=off`). A `max` above 1 makes the option repeatable:
+ * each use adds an element to a `struct opt_list`. Giving an option that is not
+ * repeatable twice, or a key twice, is an error. Nothing is ignored.
+ *
+ * In JSON an option is an object of its keys (a plain option: the bare value;
+ * a repeatable one: an array of objects). Sizes and durations may be numbers
+ * (bytes, seconds) or the strings the command line takes.
+ */
+#ifndef VMM_BASE_OPT_H
+#define VMM_BASE_OPT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <jansson.h>
+#include "vmm/base/err.h"
+
+enum opt_type {
+	OPT_BOOL,	/* bool:     on|off */
+	OPT_UINT,	/* uint64_t: decimal or 0x, within min..max */
+	OPT_SIZE,	/* uint64_t: bytes; K M G T, powers of 1024; bare numbers times .unit */
+	OPT_TIME,	/* uint64_t: nanoseconds; ns us ms s m h; bare = seconds; 0 = never */
+	OPT_STR,	/* char *:   malloc'ed, NULL when not given */
+	OPT_ENUM,	/* int:      index into .values */
+};
+
+struct opt_key {
+	const char *name;
+	enum opt_type type;
+	size_t offset;			/* in the option's structure */
+	const char *arg;		/* what help calls the value: "SIZE", "PATH" */
+	const char *def;		/* default in command line syntax; NULL: zero/none */
+	const char *help;		/* one line, lower case, no full stop */
+	uint64_t min, max;		/* OPT_UINT/SIZE/TIME; max 0: no limit */
+	uint64_t unit;			/* OPT_SIZE: what a bare number counts; 0 means 1 */
+	const char *const *values;	/* OPT_ENUM: NULL-terminated */
+	bool required;
+};
+
+struct opt {
+	const char *name;		/* without dashes */
+	char letter;			/* short name, or 0 */
+	const char *alias;		/* second long name, or NULL */
+	const struct opt_key *keys;	/* ends with name == NULL */
+	size_t offset;			/* of the structure (or opt_list) in the config */
+	size_t size;			/* repeatable: size of an element */
+	unsigned max;			/* repeatable: at most so many; 0 or 1: not repeatable */
+	bool plain;
+	bool hidden;			/* not part of the JSON (--config, --dry-run, --help) */
+	const char *help;		/* one or more sentences for help and manual */
+	const char *section;		/* heading in help and manual; NULL: as the one before */
+};
+
+/* First member of every config structure: which options were given, by table index. */
+struct opt_seen {
+	uint64_t bits[2];		/* so a table has at most 128 options */
+};
+
+/* What a repeatable option fills: @n elements of opt.size bytes at @items. */
+struct opt_list {
+	void *items;
+	size_t n;
+};
+
+/* All functions take the table as an array that ends with name == NULL. */
+
+/* Set every default in @config (zeroed by the caller). Fails only on a bad table. */
+int opt_defaults(const struct opt *table, void *config, struct err *err);
+
+/*
+ * Parse argv[0..argc) over @config. Stops at "--" or, when @stop_at_word, at the
+ * first argument that is not an option; *@used says how many were consumed ("--"
+ * included). Without @stop_at_word a stray word is an error. Errors are EINVAL and
+ * name the option, the value found, what is valid, and the nearest match.
+ */
+int opt_parse(const struct opt *table, void *config, int argc, char *const *argv,
+	      bool stop_at_word, int *used, struct err *err);
+
+/* Apply one option written as on the command line: name "mem", value "512M" (or NULL). */
+int opt_apply(const struct opt *table, void *config, const char *name, const char *value,
+	      struct err *err);
+
+/* The whole config as a new JSON object (hidden options left out, NULL strings too). */
+json_t *opt_to_json(const struct opt *table, const void *config);
+/* Apply a JSON object; unknown members are errors that name them. */
+int opt_from_json(const struct opt *table, void *config, const json_t *json, struct err *err);
+
+/*
+ * Was the option given (on the command line or in JSON) or left at its default?
+ * A config structure begins with a `struct opt_seen`, in which this is kept.
+ */
+bool opt_given(const struct opt *table, const void *config, const char *name);
+
+/* Free every string and list in @config. */
+void opt_free(const struct opt *table, void *config);
+
+/* For people: the table as --help text, and as the OPTIONS part of a man(7) page. */
+void opt_print_help(const struct opt *table, FILE *out);
+void opt_print_man(const struct opt *table, FILE *out);
+
+/* "512M" -> bytes. 0 or -EINVAL/-ERANGE with a sentence. */
+int opt_parse_size(const char *text, uint64_t unit, uint64_t *bytes, struct err *err);
+/* "1.5s", "200ms", "5" -> nanoseconds. */
+int opt_parse_time(const char *text, uint64_t *ns, struct err *err);
+/* The word of the NULL-terminated @words nearest to @word, or NULL when none is near. */
+const char *opt_nearest(const char *word, const char *const *words);
+
+#endif
