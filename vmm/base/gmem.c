@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Guest memory: see gmem.h for the contract.
+ *
+ * Backing. One memfd of the whole size, mapped once, shared. Pages come when they are
+ * first touched, so an idle guest costs what it uses. A shared memfd (rather than
+ * anonymous memory) is what vhost-user devices and snapshots need; MAP_NORESERVE
+ * leaves overcommit to the host's policy, except for hugetlb pages, which are
+ * reserved by the mmap() itself so that a shortage is an error here and not a
+ * SIGBUS in the middle of the guest's life.
+ *
+ * File contents. gmem_load_file() maps large page-aligned spans of a kernel or initrd
+ * copy-on-write over the RAM mapping: nothing is read or copied before the guest asks
+ * for it, and many guests share the page cache. The price is that these pages are
+ * not in the memfd, and that a file cut short while the guest runs takes its pages
+ * away; so the file must not be replaced in place (the usual rename is fine). Below
+ * GMEM_MAP_MIN copying is as fast and is what happens.
+ *
+ * Dirty bits are set with relaxed atomics: whoever fetches them has stopped the
+ * writers first, or comes back for the next round.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "vmm/base/gmem.h"
+
+#define GMEM_MAP_MIN (256 << 10)
+
+#define SIZE_2M (2ULL << 20)
+#define SIZE_1G (1ULL << 30)
+
+static uint64_t page_size_of(int huge)
+{
+	switch (huge) {
+	case GMEM_HUGE_2M:
+		return SIZE_2M;
+	case GMEM_HUGE_1G:
+		return SIZE_1G;
+	default:
+		return GMEM_PAGE_SIZE;
+	}
+}
+
+static const char *page_name(const struct gmem *mem)
+{
+	return mem->page_size == SIZE_1G ? "1G" : "2M";
+}
+
+/* Map @size bytes; 2 MiB-aligned so that KVM can use large pages for them. */
+static uint8_t *map_aligned(int fd, uint64_t size, uint64_t align, int flags)
+{
+	uint8_t *area, *start;
+
+	area = mmap(NULL, size + align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+		    0);
+	if (area == MAP_FAILED)
+		return MAP_FAILED;
+	start = (uint8_t *)(((uintptr_t)area + align - 1) & ~(uintptr_t)(align - 1));
+	if (start > area)
+		munmap(area, (size_t)(start - area));
+	if (start + size < area + size + align)
+		munmap(start + size, (size_t)(area + align - start));
+	if (mmap(start, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | flags, fd, 0) ==
+	    MAP_FAILED) {
+		int saved = errno;
+
+		munmap(start, size);
+		errno = saved;
+		return MAP_FAILED;
+	}
+	return start;
+}
+
+int gmem_init(struct gmem *mem, const struct gmem_config *cfg, struct err *err)
+{
+	unsigned flags = MFD_CLOEXEC;
+	int map_flags = MAP_NORESERVE;
+
+	*mem = (struct gmem){ .fd = -1, .page_size = page_size_of(cfg->huge) };
+	if (cfg->size == 0 || cfg->size % mem->page_size != 0)
+		return err_set(err, EINVAL, "memory: %llu bytes are not a multiple of %llu KiB",
+			       (unsigned long long)cfg->size,
+			       (unsigned long long)mem->page_size >> 10);
+	if (mem->page_size != GMEM_PAGE_SIZE) {
+		flags |= MFD_HUGETLB |
+			 (mem->page_size == SIZE_1G ? MFD_HUGE_1GB : MFD_HUGE_2MB);
+		map_flags = 0;
+	}
+	mem->fd = memfd_create("guest-ram", flags);
+	if (mem->fd < 0) {
+		if (mem->page_size != GMEM_PAGE_SIZE && (errno == ENODEV || errno == EINVAL))
+			return err_set(err, ENOTSUP,
+				       "memory: this host has no huge pages of %s (see "
+				       "/sys/kernel/mm/hugepages)",
+				       page_name(mem));
+		return err_sys(err, errno, "memory: memfd_create");
+	}
+	if (ftruncate(mem->fd, (off_t)cfg->size) < 0)
+		return err_sys(err, errno, "memory: cannot size %llu MiB",
+			       (unsigned long long)cfg->size >> 20);
+	mem->base = map_aligned(mem->fd, cfg->size,
+				mem->page_size > SIZE_2M ? mem->page_size : SIZE_2M, map_flags);
+	if (mem->base == MAP_FAILED) {
+		mem->base = NULL;
+		if (mem->page_size != GMEM_PAGE_SIZE)
+			return err_set(err, ENOMEM,
+				       "memory: the host has too few free %s pages for %llu MiB; "
+				       "raise nr_hugepages in /sys/kernel/mm/hugepages or leave "
+				       "hugepages= out",
+				       page_name(mem), (unsigned long long)cfg->size >> 20);
+		return err_sys(err, errno, "memory: cannot map %llu MiB",
+			       (unsigned long long)cfg->size >> 20);
+	}
+	mem->size = cfg->size;
+	/* Advice may be refused by kernels built without the feature; then say so. */
+	if (cfg->huge == GMEM_HUGE_THP && madvise(mem->base, mem->size, MADV_HUGEPAGE) < 0)
+		return err_sys(err, errno, "memory: hugepages=thp: madvise(MADV_HUGEPAGE)");
+	if (cfg->merge && madvise(mem->base, mem->size, MADV_MERGEABLE) < 0)
+		return err_sys(err, errno, "memory: merge: this host's kernel has no KSM");
+	if (cfg->prefault && fallocate(mem->fd, 0, 0, (off_t)mem->size) < 0)
+		return err_sys(err, errno, "memory: prefault: cannot get %llu MiB",
+			       (unsigned long long)mem->size >> 20);
+	/* Fill the page tables too, where the kernel can (5.14 and later). */
+	if (cfg->prefault)
+		(void)madvise(mem->base, mem->size, MADV_POPULATE_WRITE);
+	return 0;
+}
+
+void gmem_fini(struct gmem *mem)
+{
+	gmem_dirty_stop(mem);
+	if (mem->base != NULL)
+		munmap(mem->base, mem->size);
+	if (mem->fd >= 0)
+		close(mem->fd);
+	*mem = (struct gmem){ .fd = -1 };
+}
+
+int gmem_add_region(struct gmem *mem, uint64_t gpa, uint64_t size, struct err *err)
+{
+	struct gmem_region *last = mem->nregions > 0 ? &mem->regions[mem->nregions - 1] : NULL;
+	uint64_t offset = last != NULL ? last->offset + last->size : 0;
+
+	if (mem->nregions == GMEM_REGIONS_MAX || size == 0 || gpa % GMEM_PAGE_SIZE != 0 ||
+	    size % GMEM_PAGE_SIZE != 0 || size > mem->size - offset || gpa + size < gpa ||
+	    (last != NULL && gpa < last->gpa + last->size))
+		return err_set(err, EINVAL, "memory: region 0x%llx+0x%llx does not fit",
+			       (unsigned long long)gpa, (unsigned long long)size);
+	mem->regions[mem->nregions++] = (struct gmem_region){
+		.gpa = gpa, .size = size, .offset = offset, .host = mem->base + offset
+	};
+	return 0;
+}
+
+/* The region with all of [gpa, gpa + len), or NULL. Few regions: a scan is fastest. */
+static struct gmem_region *find(const struct gmem *mem, uint64_t gpa, uint64_t len)
+{
+	for (unsigned i = 0; i < mem->nregions; i++) {
+		const struct gmem_region *r = &mem->regions[i];
+
+		/* Written so that no sum can wrap: gpa and len come from the guest. */
+		if (gpa >= r->gpa && gpa - r->gpa < r->size)
+			return len > 0 && len <= r->size - (gpa - r->gpa) ?
+				       (struct gmem_region *)r :
+				       NULL;
+	}
+	return NULL;
+}
+
+static void mark(struct gmem_region *r, uint64_t gpa, uint64_t len)
+{
+	uint64_t first, last;
+
+	if (r->dirty == NULL)
+		return;
+	first = (gpa - r->gpa) >> GMEM_PAGE_SHIFT;
+	last = (gpa - r->gpa + len - 1) >> GMEM_PAGE_SHIFT;
+	for (uint64_t page = first; page <= last; page++)
+		atomic_fetch_or_explicit(&r->dirty[page / 64], 1ULL << (page % 64),
+					 memory_order_relaxed);
+}
+
+const void *gmem_ptr(const struct gmem *mem, uint64_t gpa, uint64_t len)
+{
+	const struct gmem_region *r = find(mem, gpa, len);
+
+	return r != NULL ? r->host + (gpa - r->gpa) : NULL;
+}
+
+void *gmem_wptr(struct gmem *mem, uint64_t gpa, uint64_t len)
+{
+	struct gmem_region *r = find(mem, gpa, len);
+
+	if (r == NULL)
+		return NULL;
+	mark(r, gpa, len);
+	return r->host + (gpa - r->gpa);
+}
+
+/* Length of the part of [gpa, gpa + len) in the region of gpa; 0 when not RAM. */
+static uint64_t span(const struct gmem *mem, uint64_t gpa, uint64_t len)
+{
+	const struct gmem_region *r = find(mem, gpa, 1);
+	uint64_t left;
+
+	if (r == NULL)
+		return 0;
+	left = r->size - (gpa - r->gpa);
+	return len < left ? len : left;
+}
+
+static bool all_ram(const struct gmem *mem, uint64_t gpa, uint64_t len)
+{
+	while (len > 0) {
+		uint64_t n = span(mem, gpa, len);
+
+		if (n == 0)
+			return false;
+		gpa += n;
+		len -= n;
+	}
+	return true;
+}
+
+int gmem_read(const struct gmem *mem, uint64_t gpa, void *buf, uint64_t len)
+{
+	uint8_t *to = buf;
+
+	if (!all_ram(mem, gpa, len))
+		return -EFAULT;
+	while (len > 0) {
+		uint64_t n = span(mem, gpa, len);
+
+		memcpy(to, gmem_ptr(mem, gpa, n), n);
+		to += n;
+		gpa += n;
+		len -= n;
+	}
+	return 0;
+}
+
+int gmem_write(struct gmem *mem, uint64_t gpa, const void *buf, uint64_t len)
+{
+	const uint8_t *from = buf;
+
+	if (!all_ram(mem, gpa, len))
+		return -EFAULT;
+	while (len > 0) {
+		uint64_t n = span(mem, gpa, len);
+
+		memcpy(gmem_wptr(mem, gpa, n), from, n);
+		from += n;
+		gpa += n;
+		len -= n;
+	}
+	return 0;
+}
+
+int gmem_zero(struct gmem *mem, uint64_t gpa, uint64_t len)
+{
+	if (!all_ram(mem, gpa, len))
+		return -EFAULT;
+	while (len > 0) {
+		uint64_t n = span(mem, gpa, len);
+
+		memset(gmem_wptr(mem, gpa, n), 0, n);
+		gpa += n;
+		len -= n;
+	}
+	return 0;
+}
+
+static int read_all(int fd, uint8_t *to, uint64_t offset, uint64_t len, struct err *err)
+{
+	while (len > 0) {
+		ssize_t n = pread(fd, to, len, (off_t)offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return err_sys(err, errno, "cannot read");
+		if (n == 0)
+			return err_set(err, EIO, "the file ends %llu bytes too early",
+				       (unsigned long long)len);
+		to += n;
+		offset += (uint64_t)n;
+		len -= (uint64_t)n;
+	}
+	return 0;
+}
+
+int gmem_load_file(struct gmem *mem, uint64_t gpa, int fd, uint64_t offset, uint64_t len,
+		   struct err *err)
+{
+	uint64_t mask = GMEM_PAGE_SIZE - 1, head, middle;
+	uint8_t *to;
+	off_t file_size;
+
+	if (len == 0)
+		return 0;
+	to = gmem_wptr(mem, gpa, len);
+	if (to == NULL)
+		return err_set(err, EFAULT, "0x%llx bytes at 0x%llx are not in guest memory",
+			       (unsigned long long)len, (unsigned long long)gpa);
+	file_size = lseek(fd, 0, SEEK_END);
+	if (file_size < 0)
+		return err_sys(err, errno, "cannot seek");
+	if (offset > (uint64_t)file_size || len > (uint64_t)file_size - offset)
+		return err_set(err, EIO, "the file ends %llu bytes too early",
+			       (unsigned long long)(offset + len - (uint64_t)file_size));
+	head = -gpa & mask;
+	if (len < GMEM_MAP_MIN + head || mem->page_size != GMEM_PAGE_SIZE ||
+	    ((gpa ^ offset) & mask) != 0)
+		return read_all(fd, to, offset, len, err);
+
+	middle = (len - head) & ~mask;
+	if (mmap(to + head, middle, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
+		 fd, (off_t)(offset + head)) == MAP_FAILED)
+		return read_all(fd, to, offset, len, err);
+	if (read_all(fd, to, offset, head, err) < 0)
+		return -err->code;
+	return read_all(fd, to + head + middle, offset + head + middle, len - head - middle, err);
+}
+
+int gmem_reset(struct gmem *mem, struct err *err)
+{
+	int flags = mem->page_size == GMEM_PAGE_SIZE ? MAP_NORESERVE : 0;
+
+	/* Drop the pages first, then put the memfd back over the file mappings. */
+	if (fallocate(mem->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)mem->size) < 0)
+		return err_sys(err, errno, "memory: cannot clear");
+	if (mmap(mem->base, mem->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | flags,
+		 mem->fd, 0) == MAP_FAILED)
+		return err_sys(err, errno, "memory: cannot map again");
+	for (unsigned i = 0; i < mem->nregions; i++)
+		mark(&mem->regions[i], mem->regions[i].gpa, mem->regions[i].size);
+	return 0;
+}
+
+uint64_t gmem_top_below(const struct gmem *mem, uint64_t limit)
+{
+	uint64_t top = 0;
+
+	for (unsigned i = 0; i < mem->nregions; i++) {
+		const struct gmem_region *r = &mem->regions[i];
+
+		if (r->gpa >= limit)
+			break;
+		top = limit - r->gpa < r->size ? limit : r->gpa + r->size;
+	}
+	return top;
+}
+
+static size_t dirty_words(const struct gmem_region *r)
+{
+	return (size_t)(((r->size >> GMEM_PAGE_SHIFT) + 63) / 64);
+}
+
+int gmem_dirty_start(struct gmem *mem, struct err *err)
+{
+	gmem_dirty_stop(mem);
+	for (unsigned i = 0; i < mem->nregions; i++) {
+		mem->regions[i].dirty = calloc(dirty_words(&mem->regions[i]), sizeof(uint64_t));
+		if (mem->regions[i].dirty == NULL) {
+			gmem_dirty_stop(mem);
+			return err_set(err, ENOMEM, "memory: no room for the dirty bitmap");
+		}
+	}
+	return 0;
+}
+
+void gmem_dirty_stop(struct gmem *mem)
+{
+	for (unsigned i = 0; i < mem->nregions; i++) {
+		free((void *)mem->regions[i].dirty);
+		mem->regions[i].dirty = NULL;
+	}
+}
+
+void gmem_dirty_fetch(struct gmem *mem, unsigned i, uint64_t *bits)
+{
+	struct gmem_region *r = &mem->regions[i];
+
+	for (size_t w = 0; w < dirty_words(r); w++)
+		bits[w] = r->dirty != NULL ? atomic_exchange_explicit(&r->dirty[w], 0,
+								     memory_order_relaxed) :
+					     0;
+}
