@@ -11,11 +11,14 @@
 # make install    DESTDIR= PREFIX=/usr/local
 # make deps       install the Debian packages all of the above need
 #
+# make V=1        show the commands
+#
 # Sources are found by folder: a new file in devices/ needs no line here.
 
 ARCH	?= $(shell uname -m)
 PREFIX	?= /usr/local
-CC	?= gcc
+CC	:= gcc
+Q	:= $(if $(V),,@)
 VERSION	:= 0.1.0
 
 VARIANT	:= $(if $(ASAN),asan,$(if $(TSAN),tsan,release))
@@ -50,29 +53,78 @@ endif
 
 VMM	:= $(if $(filter release,$(VARIANT)),$(BUILD)/vmm,$(OBJ)/vmm)
 
-.PHONY: all unit check demo bench fuzz install deps clean format
+.PHONY: all unit unit-programs payload check demo bench fuzz install deps clean format
 .DELETE_ON_ERROR:
 all: $(VMM)
 
 $(OBJ)/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(LIB): $(LIB_OBJ)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(Q)$(AR) rcs $@ $^
 
 $(OBJ)/vmm.debug: $(OBJ)/vmm/main.o $(LIB)
-	$(CC) $(ALL_CFLAGS) $(MODE_LDFLAGS) -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(MODE_LDFLAGS) -o $@ $^ $(LIBS)
 
 $(BUILD)/vmm: $(OBJ)/vmm.debug
-	strip -s -R .comment -R .note.gnu.build-id -o $@ $<
+	$(Q)strip -s -R .comment -R .note.gnu.build-id -o $@ $<
 $(OBJ)/vmm: $(OBJ)/vmm.debug
 	cp $< $@
 
 $(OBJ)/unit/%: tests/unit/%.c $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(filter-out -static-pie,$(MODE_LDFLAGS)) -MMD -MP \
+	$(Q)$(CC) $(ALL_CFLAGS) $(filter-out -static-pie,$(MODE_LDFLAGS)) -MMD -MP \
 		$(if $(filter release,$(VARIANT)),-pie) -o $@ $< $(LIB) -lcheck -lsubunit -lm -lrt $(LIBS)
+
+unit-programs: $(UNIT)
+unit: $(UNIT)
+	@for t in $^; do $$t || exit 1; done
+
+include guest/payload/payload.mk
+
+# The manual page: its options come from the option table in the program.
+$(BUILD)/vmm.1: vmm/vmm.1.in $(BUILD)/vmm
+	$(BUILD)/vmm help man-options > $@.options
+	sed -e 's/@VERSION@/$(VERSION)/' -e '/@OPTIONS@/{r $@.options' -e 'd}' $< > $@
+	@rm -f $@.options
+
+install: $(BUILD)/vmm $(BUILD)/vmm.1
+	install -D -m 755 $(BUILD)/vmm $(DESTDIR)$(PREFIX)/bin/vmm
+	install -D -m 644 $(BUILD)/vmm.1 $(DESTDIR)$(PREFIX)/share/man/man1/vmm.1
+
+# Packages: to build, to test, for the testbed. Installed only when one is missing.
+DEPS	:= gcc make libc6-dev linux-libc-dev libelf-dev zlib1g-dev libjansson-dev check \
+	   acpica-tools clang clang-format shellcheck man-db python3 \
+	   busybox-static e2fsprogs cpio kmod xz-utils zstd bzip2 flex bison bc rsync libssl-dev jq
+
+deps:
+	@missing=$$(dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $(DEPS) 2>&1 | \
+		sed -nE 's/^(\S+) (not-installed|config-files)$$/\1/p; s/.*no packages found matching //p'); \
+	[ -z "$$missing" ] && exit 0; \
+	echo "installing: "$$missing; \
+	sudo=$$([ $$(id -u) = 0 ] || echo sudo); \
+	$$sudo apt-get update -q && \
+	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -q --no-install-recommends $$missing
+
+check: deps
+	tests/run
+
+demo: deps
+	@$(MAKE) -s all
+	tests/boot/demo
+
+bench: all payload
+	tests/bench/run
+
+fuzz:
+	tests/fuzz/run $(or $(TIME),30)
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+clean:
+	rm -rf $(BUILD)
 
 -include $(shell find $(OBJ) -name '*.d' 2>/dev/null)

@@ -7,6 +7,8 @@
 #ifndef DEVICES_ACPI_PM_H
 #define DEVICES_ACPI_PM_H
 
+#include <stdbool.h>
+#include <stdint.h>
 #include "devices/bus.h"
 #include "devices/irq.h"
 #include "vmm/base/state.h"
@@ -25,17 +27,24 @@ struct acpi_pm;
 
 #define ACPI_GED_POWER_BUTTON (1U << 0)
 
+/* NULL with @err filled when out of memory. @events is borrowed. */
 struct acpi_pm *acpi_pm_new(struct machine_events *events, struct irq_line ged_irq,
 			    struct err *err);
 void acpi_pm_free(struct acpi_pm *pm);
+/* ACPI_PM_PORTS bytes; the caller sets base. */
 struct bus_range *acpi_pm_range(struct acpi_pm *pm);
 
 /* Raise @events (ACPI_GED_*) and the GED's interrupt. Any thread. */
 void acpi_pm_notify(struct acpi_pm *pm, uint32_t events);
-/* Has the guest fetched the events (is anybody listening)? */
+/* Are events raised that the guest has not fetched yet (is nobody listening)? */
 bool acpi_pm_pending(struct acpi_pm *pm);
 
+/* As after power-on; pending events are forgotten. */
 void acpi_pm_reset(struct acpi_pm *pm);
+/*
+ * Save or load, with the vCPUs stopped. Loading also sets the line; the interrupt
+ * controller may be loaded before or after.
+ */
 int acpi_pm_state(struct acpi_pm *pm, struct state *st);
 
 #endif

@@ -8,12 +8,16 @@
  * go while vCPUs run (PCI BARs move): the table is behind a read-write lock, which
  * is held while a device's function runs, so that after bus_remove() no call into
  * the device is under way. A device function must therefore not add or remove
- * ranges of the same bus itself; it posts that to its loop.
+ * ranges of the same bus itself, nor read or write it; it posts that to its loop.
+ *
+ * Lock order: the bus's lock, then one device's mutex, then the interrupt
+ * controller's (see irq.h). So nobody calls into a bus while holding a mutex.
  */
 #ifndef DEVICES_BUS_H
 #define DEVICES_BUS_H
 
 #include <pthread.h>
+#include <stddef.h>
 #include <stdint.h>
 #include "vmm/base/err.h"
 
@@ -24,8 +28,9 @@ struct bus_range {
 	const char *name;		/* for messages */
 	void *dev;
 	/*
-	 * @off from base; @len 1, 2, 4 or 8 and wholly inside the range. Reads fill
-	 * all @len bytes, little-endian. Called on any vCPU thread: the device locks.
+	 * @off from base; @len 1, 2, 4 or 8 and wholly inside the range, but not
+	 * necessarily aligned. Reads fill all @len bytes, little-endian. Called on any
+	 * vCPU thread, on several at once: the device locks.
 	 */
 	void (*read)(void *dev, uint64_t off, void *data, unsigned len);
 	void (*write)(void *dev, uint64_t off, const void *data, unsigned len);
@@ -34,18 +39,41 @@ struct bus_range {
 struct bus {
 	pthread_rwlock_t lock;
 	unsigned n;
-	struct bus_range *range[BUS_RANGES_MAX];	/* ascending; owned by the devices */
+	struct bus_range *range[BUS_RANGES_MAX]; /* ascending; owned by the devices */
 };
 
 void bus_init(struct bus *bus);
 void bus_fini(struct bus *bus);
 
-/* Claim a range. -EEXIST with both names when it overlaps another, -ENOSPC when full. */
+/*
+ * Claim a range. -EEXIST with both names when it overlaps another, -ENOSPC when the
+ * table is full, -EINVAL when it is empty or wraps around.
+ */
 int bus_add(struct bus *bus, struct bus_range *range, struct err *err);
 /* Give it up; harmless when not on the bus. */
 void bus_remove(struct bus *bus, struct bus_range *range);
 
+/* One guest access. Fills @data whatever happens; @len is what KVM said, unchecked. */
 void bus_read(struct bus *bus, uint64_t addr, void *data, unsigned len);
 void bus_write(struct bus *bus, uint64_t addr, const void *data, unsigned len);
+
+/* For devices: the bytes of an access as a number, and back. @len at most 8. */
+static inline uint64_t bus_get_le(const void *data, unsigned len)
+{
+	const uint8_t *p = data;
+	uint64_t value = 0;
+
+	while (len-- > 0)
+		value = value << 8 | p[len];
+	return value;
+}
+
+static inline void bus_put_le(void *data, unsigned len, uint64_t value)
+{
+	uint8_t *p = data;
+
+	for (unsigned i = 0; i < len; i++)
+		p[i] = i < 8 ? value >> 8 * i : 0;
+}
 
 #endif

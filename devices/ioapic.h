@@ -18,11 +18,12 @@ struct ioapic;
 
 /* How the chip reaches the CPUs. Called with the chip's mutex held; must not call back. */
 struct ioapic_output {
-	/* Pin @pin fires now. */
+	/* Send this message now. */
 	void (*send)(struct ioapic_output *out, uint64_t msi_addr, uint32_t msi_data);
 	/*
 	 * Pin @pin's message changed, for KVM's routing table: used for irqfds bound to
 	 * the pin, and by KVM to know which vectors need an EOI exit. @masked: no route.
+	 * Called only when something changes; a pin begins without a route.
 	 */
 	void (*route)(struct ioapic_output *out, unsigned pin, bool masked, uint64_t msi_addr,
 		      uint32_t msi_data);
@@ -31,14 +32,23 @@ struct ioapic_output {
 /* An I/O APIC with @pins inputs (1..IOAPIC_PINS_MAX), all masked. */
 struct ioapic *ioapic_new(unsigned pins, struct ioapic_output *out, struct err *err);
 void ioapic_free(struct ioapic *ioapic);
+/* IOAPIC_MMIO_SIZE bytes; the caller sets base. */
 struct bus_range *ioapic_range(struct ioapic *ioapic);
 
-/* The line of pin @gsi, ready for irq_set(). */
+/*
+ * The line of pin @gsi, ready for irq_set(); one without effect when there is no such
+ * pin. To pulse an edge-triggered pin set it and clear it.
+ */
 struct irq_line ioapic_line(struct ioapic *ioapic, uint32_t gsi);
 /* KVM_EXIT_IOAPIC_EOI: the guest ended a level-triggered interrupt of @vector. */
 void ioapic_eoi(struct ioapic *ioapic, uint8_t vector);
 
+/* As after power-on, all pins masked; the lines stay as the devices have set them. */
 void ioapic_reset(struct ioapic *ioapic);
+/*
+ * Save or load, with the vCPUs stopped; the number of pins must be the same. Loading
+ * calls out->route() but sends nothing: what was sent is in the local APICs' state.
+ */
 int ioapic_state(struct ioapic *ioapic, struct state *st);
 
 #endif

@@ -2,6 +2,15 @@
 /*
  * What a device knows of interrupts and of the machine around it: a line it can
  * raise and lower, and a place to report what only the whole VM can act on.
+ *
+ * Lock order. irq_set() may be, and should be, called with the device's own mutex
+ * held: then the level on the line is always the one the device's registers say, and
+ * a thread that computed an older level cannot deliver it late. This is the one place
+ * where a second mutex (the interrupt controller's) is taken under a first. It cannot
+ * deadlock because the controller's mutex is a leaf: under it, the controller calls
+ * only its struct ioapic_output, which issues KVM ioctls and never calls a device.
+ *
+ * machine_report() is called with no mutex held.
  */
 #ifndef DEVICES_IRQ_H
 #define DEVICES_IRQ_H
@@ -12,7 +21,8 @@
 
 /* One input of the interrupt controller (a GSI in ACPI's words). */
 struct irq_line {
-	void (*set)(struct irq_line *line, bool level); /* any thread */
+	/* Any thread, also with a device's mutex held; must not call a device. */
+	void (*set)(struct irq_line *line, bool level);
 	void *chip;
 	uint32_t gsi;
 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Small stateless port devices, one file each: pvpanic.c, i8042.c, debugport.c.
- * Each is a bus_range made by its function; the caller owns it.
+ * Each is made by its function in memory the caller owns; there is nothing to free,
+ * to reset or to save.
  */
 #ifndef DEVICES_MISC_H
 #define DEVICES_MISC_H
@@ -15,10 +16,21 @@ struct port_dev {
 	struct machine_events *events;
 };
 
-/* pvpanic, one byte port. docs: QEMU's docs/specs/pvpanic. */
+/* pvpanic, one byte port: the guest kernel tells that it crashed. */
 void pvpanic_init(struct port_dev *dev, uint64_t port, struct machine_events *events);
-/* Keyboard controller, command 0xfe (reset) only; ports 0x60..0x64. */
-void i8042_init(struct port_dev *dev, uint64_t port, struct machine_events *events);
+
+/*
+ * Keyboard controller without keyboard: the reset command only. It is two ranges, as
+ * the ports between them belong to others (0x61 is the speaker's).
+ */
+struct i8042 {
+	struct bus_range data;		/* @port (0x60) */
+	struct bus_range command;	/* @port + 4 (0x64) */
+	struct machine_events *events;
+};
+
+void i8042_init(struct i8042 *kbc, uint64_t port, struct machine_events *events);
+
 /* A byte written ends the VM with it as the payload's status (--debug-exit). */
 void debugexit_init(struct port_dev *dev, uint64_t port, struct machine_events *events);
 

@@ -22,21 +22,29 @@ struct e820_range {
 
 struct boot_desc {
 	uint64_t cmdline, initrd, initrd_size; /* guest addresses; initrd_size 0: none */
-	uint32_t cmdline_size;		/* length without the NUL */
-	uint64_t rsdp;			/* 0: none */
+	uint32_t cmdline_size;		       /* length without the NUL */
+	uint64_t rsdp;			       /* 0: none */
 	const struct e820_range *e820;
 	unsigned ne820;
-	const void *setup_header;	/* from offset 0x1f1 of a bzImage; NULL for ELF */
+	const void *setup_header; /* from offset 0x1f1 of a bzImage; NULL for ELF */
 	size_t setup_header_size;
 };
 
 #define BOOT_PARAMS_SIZE 4096
 
-/* Write a zero page (BOOT_PARAMS_SIZE bytes) at @base. */
+/*
+ * Write a zero page (BOOT_PARAMS_SIZE bytes) at @base, for the 64-bit entry. -EFAULT when
+ * that is not RAM, -E2BIG for more than 128 ranges, -EINVAL when the setup header is not
+ * one of protocol 2.12 or later.
+ */
 int bootparams_build(const struct boot_desc *desc, struct gmem *mem, uint64_t base,
 		     struct err *err);
 
-/* Write hvm_start_info with its module and memory map tables at @base, at most @size. */
+/*
+ * Write hvm_start_info with its module and memory map tables at @base, at most @size bytes
+ * (88 and 24 per range are enough). -ENOSPC when it does not fit, -EFAULT when that is not
+ * RAM, -E2BIG for more than 128 ranges, -EINVAL when something is not below 4 GiB.
+ */
 int pvh_build(const struct boot_desc *desc, struct gmem *mem, uint64_t base, uint64_t size,
 	      struct err *err);
 

@@ -4,11 +4,17 @@
  * never into the guest's output.
  *
  * A line is composed in a buffer on the stack and leaves in one write(2), so
- * lines of several threads never mix and nothing is allocated. While the
- * terminal is in raw mode lines end in "\r\n" (log_set_raw). Messages that a
- * guest can cause must go through log_limited(), which lets at most
- * LOG_LIMIT_BURST lines through per LOG_LIMIT_SECONDS and place in the code and
- * then says how many were left out: a guest must not be able to fill a disk.
+ * lines of several threads never mix and nothing is allocated. A line is at most
+ * LOG_LINE_MAX bytes; a longer one ends in "...". While the terminal is in raw mode
+ * lines end in "\r\n" (log_set_raw). A reader that does not read (a full pipe, a
+ * terminal stopped by Ctrl-s) holds a line up for LOG_WAIT_MS once; after that lines
+ * are dropped until there is room again, and then their number is said. A closed pipe
+ * raises SIGPIPE: main.c ignores that signal.
+ *
+ * Messages that a guest can cause must go through log_limited(), which lets at most
+ * LOG_LIMIT_BURST lines through per LOG_LIMIT_SECONDS and place in the code and says
+ * how many were left out with the next line it lets through: a guest must not be able
+ * to fill a disk.
  *
  * One of the two files that are allowed mutable globals (main.c is the other).
  */
@@ -19,18 +25,24 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define LOG_LINE_MAX 1024
+#define LOG_WAIT_MS  500
+
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 /* Show messages up to @level (default LOG_WARN). */
 void log_set_level(enum log_level level);
 /* Is @level shown? For work that is done only to be logged. */
 bool log_enabled(enum log_level level);
-/* Write to @fd (borrowed, default 2) from now on. */
+/* Write to @fd (borrowed, default 2) from now on; -1: nowhere. */
 void log_set_fd(int fd);
 /* The terminal is in raw mode: end lines with "\r\n". */
 void log_set_raw(bool raw);
 
-/* One line; control characters in the text are replaced by '?'. Keeps errno. */
+/*
+ * One line. Control characters and bytes that are not UTF-8 are replaced by '?': text
+ * from a guest must not steer the terminal it is shown on. Keeps errno.
+ */
 void log_print(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_error(...) log_print(LOG_ERROR, __VA_ARGS__)
@@ -42,11 +54,14 @@ void log_print(enum log_level level, const char *fmt, ...) __attribute__((format
 #define LOG_LIMIT_SECONDS 10
 
 struct log_limit {
-	_Atomic uint64_t window;  /* CLOCK_MONOTONIC seconds when the window began */
-	_Atomic uint32_t count;	  /* lines asked for in this window */
+	/*
+	 * CLOCK_MONOTONIC seconds when the window began << 32 | lines asked for in it.
+	 * One word, so that a race between two threads cannot let a line too many through.
+	 */
+	_Atomic uint64_t state;
 };
 
-/* May one more line pass? Prints the "N similar messages left out" line itself. */
+/* May one more line pass? Prints the "N similar messages left out" line itself. Any thread. */
 bool log_limit_pass(struct log_limit *limit);
 
 /* log_print() for what a guest can cause; one limit per place in the code. */

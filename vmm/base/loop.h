@@ -4,11 +4,17 @@
  *
  * One thread runs a loop; everything in it is called on that thread, so the code
  * in callbacks needs no lock against itself. All structures are embedded in
- * their owner: the loop allocates nothing after loop_new(). The one call that
- * another thread may make is loop_post() (and loop_quit(), which is made of it).
+ * their owner, who zeroes them and sets the public members: the loop allocates
+ * nothing after loop_new(). The calls that another thread may make are loop_post()
+ * and loop_quit(); none may be under way in loop_free(), so join such threads first.
  *
- * A callback may add, change and remove anything, itself included: events
- * already fetched for a removed descriptor are not delivered.
+ * A callback may add, change and remove anything, itself included, and free what it
+ * is embedded in: events already fetched for a removed descriptor are not delivered.
+ * It may not call loop_run() or loop_free().
+ *
+ * Descriptors are level-triggered: EPOLLET and EPOLLONESHOT are not supported. Work
+ * runs in the order of posting; a timer or work that arms or posts itself again runs
+ * in the next pass, so nothing else is starved by it.
  */
 #ifndef VMM_BASE_LOOP_H
 #define VMM_BASE_LOOP_H
@@ -52,18 +58,30 @@ struct loop_work {
 struct loop *loop_new(struct err *err);
 void loop_free(struct loop *loop);
 
-/* Dispatch until loop_quit(); returns the value given there, or -errno. */
+/* Dispatch until loop_quit(); returns the value given there, or -errno. May run again. */
 int loop_run(struct loop *loop);
-/* Dispatch what is ready, waiting at most @timeout_ms (-1: for ever). For tests. */
+/*
+ * One pass: dispatch what is ready, waiting at most @timeout_ms (-1: for ever) for it.
+ * Returns 0, also when there was nothing, or -errno. For tests.
+ */
 int loop_run_once(struct loop *loop, int timeout_ms);
-/* Let loop_run() return @result (>= 0) after the current callback. Any thread. */
+/*
+ * Let loop_run() return @result (>= 0) after the current callback, or at once when it is
+ * called later. The first of several results counts. Any thread.
+ */
 void loop_quit(struct loop *loop, int result);
 
-/* Watch lfd->fd for @events. Returns 0 or -code. */
+/*
+ * Watch lfd->fd for @events. Returns 0 or -code: -EPERM for a regular file or directory,
+ * which epoll refuses because they are always ready; -EEXIST when watched already.
+ */
 int loop_add_fd(struct loop *loop, struct loop_fd *lfd, uint32_t events, struct err *err);
-/* Watch for other @events from now on (0: for none, the descriptor stays known). */
+/*
+ * Watch for other @events from now on. 0: for none, not even EPOLLHUP, which epoll
+ * otherwise reports unasked and without end; the descriptor stays known.
+ */
 void loop_mod_fd(struct loop_fd *lfd, uint32_t events);
-/* Stop watching; harmless when not watched. */
+/* Stop watching, before the fd is closed; harmless when not watched. */
 void loop_del_fd(struct loop_fd *lfd);
 
 /* Fire once, @ns nanoseconds from now; arming again replaces the deadline. */
@@ -73,7 +91,10 @@ void loop_disarm(struct loop_timer *timer);
 
 /* Queue @work; no-op while it is still queued. Any thread; never blocks or fails. */
 void loop_post(struct loop *loop, struct loop_work *work);
-/* Take @work back if it is queued. The loop's own thread only. */
+/*
+ * Take @work back if it is queued. The loop's own thread only, and no other thread may
+ * be posting this very @work (others are fine): who could tell which came first?
+ */
 void loop_unpost(struct loop *loop, struct loop_work *work);
 
 /* CLOCK_MONOTONIC in nanoseconds. */

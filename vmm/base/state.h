@@ -18,12 +18,18 @@
  * version above the one this program knows is an error that names it. The first
  * error sticks: later calls do nothing, so callers check once, at the end.
  * Sections may be nested. The bytes are hostile: every length is checked against
- * what is left, nesting is bounded, nothing is allocated by a length in the file.
+ * what is left, nesting (8 deep) and the number of fields and sections in a section
+ * (4096) are bounded, nothing is allocated by a length in the file.
+ *
+ * Names are unique in their section, so the elements of an array need numbers
+ * ("queue0"), and printable ASCII without blanks, at most 255 characters. They are
+ * copied. Fields are found fastest in the order in which they were saved.
  *
  * Format, all integers little-endian: "VMMSTATE", u32 format version, then
  * sections; last a CRC-64/XZ over everything before it. A section: u8 kind, u8 name
  * length, name, u32 version, u32 payload length, payload (fields and sections).
- * A field: u8 kind, u8 name length, name, u32 payload length, payload.
+ * A field: u8 kind, u8 name length, name, u32 payload length, payload. Kinds: 1 section,
+ * 2 u8, 3 u16, 4 u32, 5 u64, 6 bool (0 or 1), 7 bytes, 8 blob.
  */
 #ifndef VMM_BASE_STATE_H
 #define VMM_BASE_STATE_H
@@ -43,7 +49,10 @@ void state_free(struct state *s);
 
 bool state_loading(const struct state *s);
 
-/* Open section @name. Returns the version in the file (saving: @version), 0 on error. */
+/*
+ * Open section @name. Returns the version in the file (saving: @version), 0 on error.
+ * A section that is missing is an error: ask state_has() first for one that may be.
+ */
 uint32_t state_begin(struct state *s, const char *name, uint32_t version);
 /* Close it. Returns 0 or -code of the first error so far. */
 int state_end(struct state *s);
@@ -58,7 +67,7 @@ void state_bytes(struct state *s, const char *name, void *buf, size_t len);
 /* At most @cap bytes; *@len says how many (in and out). */
 void state_blob(struct state *s, const char *name, void *buf, size_t *len, size_t cap);
 
-/* Is there a field or section @name in the section being loaded? */
+/* Is there a field or section @name in the section being loaded? Saving: false. */
 bool state_has(struct state *s, const char *name);
 /* The device's own objection to what it loaded. */
 void state_fail(struct state *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -66,7 +75,7 @@ void state_fail(struct state *s, const char *fmt, ...) __attribute__((format(pri
 /*
  * Finish. Saving: seals the buffer and gives it to the caller (*@data is the
  * state's own until state_free). Loading: checks that everything was asked for.
- * Returns 0 or -code with the first error.
+ * Returns 0 or -code with the first error. Nothing may be saved or loaded after it.
  */
 int state_finish(struct state *s, const void **data, size_t *len, struct err *err);
 

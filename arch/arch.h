@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The machine, and the hooks each architecture implements.
+ *
+ * `struct machine` is the hardware of one VM: KVM's side of it, its memory, its buses
+ * and the devices on them. The monitor (vmm/) decides when things happen, the
+ * architecture (arch/<isa>/) what they are. There is no table of function pointers:
+ * one implementation is linked in, and a missing hook is a link error.
+ */
+#ifndef ARCH_ARCH_H
+#define ARCH_ARCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "devices/bus.h"
+#include "devices/irq.h"
+#include "devices/serial.h"
+#include "vmm/base/err.h"
+#include "vmm/base/gmem.h"
+#include "vmm/base/kvm.h"
+#include "vmm/base/loop.h"
+
+#define MACHINE_CPUS_MAX 255
+
+/* How the CPUs are arranged; 0 in a field: whatever the others leave. */
+struct cpu_config {
+	uint64_t count, sockets, cores, threads;
+};
+
+/* What the user asked the hardware to be. Strings are borrowed. */
+struct machine_config {
+	char *kernel, *initrd, *cmdline;
+	int entry;			/* the architecture's enum kernel_entry */
+	struct gmem_config mem;
+	struct cpu_config cpus;
+	bool acpi;			/* describe the machine by ACPI tables */
+	bool pit;			/* x86: legacy interrupt controllers and timer */
+	bool serial;			/* there is a serial port */
+	bool debug_exit;		/* x86: port that ends the VM with a status */
+};
+
+/* Where the first vCPU starts; filled by arch_load(). */
+struct boot_entry {
+	int kind;			/* the architecture's enum kernel_entry */
+	uint64_t pc;
+	uint64_t arg;			/* address of the boot parameters */
+};
+
+struct arch_machine;
+
+struct machine {
+	const struct machine_config *cfg;
+	struct loop *loop;		/* serves the devices made here */
+	struct machine_events *events;	/* where devices report to */
+	struct serial_backend *console;	/* host side of the serial port */
+	struct kvm kvm;
+	struct gmem mem;
+	struct bus mmio, pio;		/* pio: x86 only */
+	struct serial *serial;		/* NULL when there is none */
+	struct boot_entry boot;
+	struct arch_machine *arch;	/* the architecture's own */
+};
+
+/* Can this host run guests at native speed? If not, *why is one sentence. */
+bool arch_host_native(const char **why);
+
+/* Check what of the configuration only the architecture knows. */
+int arch_check_config(const struct machine_config *cfg, struct err *err);
+
+/* Lay out RAM: add the regions of the address map to m->mem and hand them to KVM. */
+int arch_init_memory(struct machine *m, struct err *err);
+
+/* Make the interrupt controllers and the platform's devices, and put them on the buses. */
+int arch_init_devices(struct machine *m, struct err *err);
+
+/* Put kernel, initrd and the tables describing the machine into RAM; fill m->boot. */
+int arch_load(struct machine *m, struct err *err);
+
+/* Make vCPU @index, with features and identity set; it does not run yet. */
+int arch_create_vcpu(struct machine *m, unsigned index, struct kvm_vcpu *vcpu, struct err *err);
+
+/* Set vCPU @index up to start (the first) or to wait for being started (others). */
+int arch_boot_vcpu(struct machine *m, unsigned index, struct kvm_vcpu *vcpu, struct err *err);
+
+/* Bring all @n stopped vCPUs and the devices back to their state at power-on. */
+int arch_reset(struct machine *m, struct kvm_vcpu *const *vcpus, unsigned n, struct err *err);
+
+/* Everything arch_init_* made. Harmless when they failed or never ran. */
+void arch_fini(struct machine *m);
+
+/* An exit that is not the same on all architectures. True: handled, run on. */
+bool arch_handle_exit(struct machine *m, struct kvm_vcpu *vcpu);
+
+/* Press the power button. */
+void arch_power_button(struct machine *m);
+
+/* Print a stopped vCPU's registers and the bytes at its program counter, for a person. */
+void arch_dump_vcpu(struct machine *m, struct kvm_vcpu *vcpu);
+
+/* What a vCPU is doing; for telling a dead guest from an idle one. */
+enum vcpu_activity {
+	VCPU_USER,		/* runs user code */
+	VCPU_KERNEL,		/* runs kernel code */
+	VCPU_IDLE,		/* halted, an interrupt wakes it */
+	VCPU_OFF,		/* halted with interrupts off, or never started */
+};
+
+/* Called on the vCPU's own thread, or while it is stopped. */
+enum vcpu_activity arch_vcpu_activity(struct kvm_vcpu *vcpu);
+
+#endif

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Everything that is in RAM when the guest starts: kernel, initrd, command line, the
+ * tables that describe the machine, and the parameters that point to them.
+ */
+#include <errno.h>
+#include <string.h>
+#include "arch/x86_64/kernel.h"
+#include "arch/x86_64/machine.h"
+#include "arch/x86_64/map.h"
+#include "firmware/acpi.h"
+#include "firmware/bootparams.h"
+#include "firmware/mptable.h"
+
+#define GIB (1ULL << 30)
+
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* The window for 64-bit BARs: from the GiB after RAM as far as addresses go, at most 256 GiB. */
+static void mmio64_window(const struct machine *m, struct acpi_desc *desc)
+{
+	uint64_t top = gmem_top_below(&m->mem, UINT64_MAX), end = 1ULL << m->arch->phys_bits;
+
+	desc->mmio64_base = ((top > MAP_4G ? top : MAP_4G) + GIB - 1) & ~(GIB - 1);
+	desc->mmio64_size = end > desc->mmio64_base ?
+				    min_u64(end - desc->mmio64_base, 256 * GIB) :
+				    0;
+}
+
+static int build_acpi(struct machine *m, const uint32_t *apic_ids, uint64_t *rsdp,
+		      struct err *err)
+{
+	struct acpi_desc desc = {
+		.ncpus = (unsigned)m->cfg->cpus.count,
+		.apic_ids = apic_ids,
+		.lapic_addr = MAP_LAPIC,
+		.ioapic_addr = MAP_IOAPIC,
+		.ioapic_id = IOAPIC_ID,
+		.pic = m->cfg->pit,
+		.ecam_base = MAP_ECAM,
+		.ecam_last_bus = 0,
+		.mmio32_base = MAP_MMIO32,
+		.mmio32_size = MAP_MMIO32_SIZE,
+		.serial_port = m->cfg->serial ? PORT_SERIAL : 0,
+		.serial_gsi = GSI_SERIAL,
+		.rtc_port = PORT_RTC,
+		.rtc_gsi = GSI_RTC,
+		.pvpanic_port = PORT_PVPANIC,
+		.sleep_control_port = PORT_ACPI_PM + ACPI_PM_SLEEP_CONTROL,
+		.sleep_status_port = PORT_ACPI_PM + ACPI_PM_SLEEP_STATUS,
+		.s5_type = ACPI_PM_S5_TYPE,
+		.reset_port = PORT_ACPI_PM + ACPI_PM_RESET,
+		.reset_value = ACPI_PM_RESET_VALUE,
+		.ged_port = PORT_ACPI_PM + ACPI_PM_GED_EVENTS,
+		.ged_gsi = GSI_GED,
+		.ged_power_button = ACPI_GED_POWER_BUTTON,
+	};
+
+	mmio64_window(m, &desc);
+	return acpi_build(&desc, &m->mem, MAP_ACPI, MAP_ACPI_SIZE, rsdp, err);
+}
+
+static int build_mptable(struct machine *m, const uint32_t *apic_ids, struct err *err)
+{
+	struct mptable_desc desc = {
+		.ncpus = (unsigned)m->cfg->cpus.count,
+		.apic_ids = apic_ids,
+		.lapic_addr = MAP_LAPIC,
+		.ioapic_addr = MAP_IOAPIC,
+		.ioapic_id = IOAPIC_ID,
+	};
+	const struct kvm_cpuid2 *cpuid = m->arch->cpuid;
+	uint64_t used;
+
+	for (unsigned i = 0; i < cpuid->nent; i++) {
+		if (cpuid->entries[i].function != 1)
+			continue;
+		desc.cpu_signature = cpuid->entries[i].eax;
+		desc.cpu_features = cpuid->entries[i].edx;
+	}
+	return mptable_build(&desc, &m->mem, MAP_MPTABLE, MAP_MPTABLE_SIZE, &used, err);
+}
+
+static unsigned memory_map(const struct machine *m, struct e820_range *e820)
+{
+	uint64_t low = gmem_top_below(&m->mem, MAP_4G), top = gmem_top_below(&m->mem, UINT64_MAX);
+	unsigned n = 0;
+
+	e820[n++] = (struct e820_range){ 0, MAP_LOW_RAM_END, E820_RAM };
+	e820[n++] = (struct e820_range){ MAP_LOW_RAM_END, MAP_HIGH_RAM - MAP_LOW_RAM_END,
+					 E820_RESERVED };
+	if (low > MAP_HIGH_RAM)
+		e820[n++] = (struct e820_range){ MAP_HIGH_RAM, low - MAP_HIGH_RAM, E820_RAM };
+	e820[n++] = (struct e820_range){ MAP_ECAM, PCI_ECAM_BUS_SIZE, E820_RESERVED };
+	if (top > MAP_4G)
+		e820[n++] = (struct e820_range){ MAP_4G, top - MAP_4G, E820_RAM };
+	return n;
+}
+
+static int load_cmdline(struct machine *m, const struct kernel_image *image,
+			struct boot_desc *boot, struct err *err)
+{
+	const char *cmdline = m->cfg->cmdline != NULL ? m->cfg->cmdline : "";
+	size_t len = strlen(cmdline), max = min_u64(image->cmdline_max, MAP_CMDLINE_MAX - 1);
+
+	if (len > max)
+		return err_set(err, E2BIG,
+			       "command line: %zu bytes, but kernel %s takes at most %zu", len,
+			       m->cfg->kernel, max);
+	boot->cmdline = MAP_CMDLINE;
+	boot->cmdline_size = (uint32_t)len;
+	if (gmem_write(&m->mem, MAP_CMDLINE, cmdline, len + 1) < 0)
+		return err_set(err, EFAULT, "no RAM for the command line");
+	return 0;
+}
+
+int arch_load(struct machine *m, struct err *err)
+{
+	uint32_t apic_ids[MACHINE_CPUS_MAX];
+	struct e820_range e820[8];
+	struct boot_desc boot = { .e820 = e820 };
+	struct kernel_image image;
+	int r;
+
+	if (kernel_load(&m->mem, m->cfg->kernel, m->cfg->entry, &image, err) < 0)
+		return -err->code;
+	if (m->cfg->initrd != NULL &&
+	    initrd_load(&m->mem, m->cfg->initrd, &image, &boot.initrd, &boot.initrd_size, err) < 0)
+		return -err->code;
+	if (load_cmdline(m, &image, &boot, err) < 0)
+		return -err->code;
+
+	for (unsigned i = 0; i < m->cfg->cpus.count; i++)
+		apic_ids[i] = cpu_apic_id(&m->cfg->cpus, i);
+	r = m->cfg->acpi ? build_acpi(m, apic_ids, &boot.rsdp, err) :
+			   build_mptable(m, apic_ids, err);
+	if (r < 0)
+		return r;
+
+	boot.ne820 = memory_map(m, e820);
+	if (image.entry_kind == KERNEL_ENTRY_PVH) {
+		r = pvh_build(&boot, &m->mem, MAP_BOOT_PARAMS, MAP_BOOT_PARAMS_END - MAP_BOOT_PARAMS,
+			      err);
+	} else {
+		if (image.setup_header_size > 0) {
+			boot.setup_header = image.setup_header;
+			boot.setup_header_size = image.setup_header_size;
+		}
+		r = bootparams_build(&boot, &m->mem, MAP_BOOT_PARAMS, err);
+	}
+	m->boot = (struct boot_entry){
+		.kind = image.entry_kind, .pc = image.entry, .arg = MAP_BOOT_PARAMS
+	};
+	return r;
+}

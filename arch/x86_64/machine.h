@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of arch/x86_64 share: the x86 part of a machine. */
+#ifndef ARCH_X86_64_MACHINE_H
+#define ARCH_X86_64_MACHINE_H
+
+#include <pthread.h>
+#include "arch/arch.h"
+#include "devices/acpi_pm.h"
+#include "devices/ioapic.h"
+#include "devices/misc.h"
+#include "devices/pci.h"
+#include "devices/rtc.h"
+
+/* The interrupt controllers; see irqchip.c. */
+struct irqchip {
+	const struct kvm *kvm;
+	bool in_kernel;			/* PIC, I/O APIC and PIT in KVM (--pit) */
+	struct ioapic *ioapic;		/* else: ours, in front of KVM's local APICs */
+	struct ioapic_output out;
+	struct kvm_routes routes;
+};
+
+struct arch_machine {
+	struct irqchip irqchip;
+	struct rtc *rtc;
+	struct acpi_pm *pm;
+	struct pci_bus *pci;
+	struct port_dev pvpanic;
+	struct i8042 i8042;
+	struct port_dev debugexit;
+	struct kvm_cpuid2 *cpuid;	/* the template all vCPUs start from */
+	uint8_t phys_bits;		/* width of guest physical addresses */
+};
+
+/* irqchip.c */
+int irqchip_init(struct machine *m, struct err *err);
+void irqchip_fini(struct irqchip *chip);
+void irqchip_reset(struct irqchip *chip);
+struct irq_line irqchip_line(struct irqchip *chip, uint32_t gsi);
+
+/* cpuid.c */
+int cpuid_init(struct machine *m, struct err *err);
+/* Add the TSC frequency, which KVM tells of a vCPU. Once, before the first cpuid_set(). */
+void cpuid_set_clock(struct machine *m, struct kvm_vcpu *vcpu);
+int cpuid_set(struct machine *m, unsigned index, struct kvm_vcpu *vcpu, struct err *err);
+/* APIC ID of vCPU @index in the topology of @cfg. */
+uint32_t cpu_apic_id(const struct cpu_config *cfg, unsigned index);
+/* Fill in what was left open; -EINVAL when sockets * cores * threads is not count. */
+int cpu_topology(const struct cpu_config *cfg, struct cpu_config *full, struct err *err);
+
+/* reset.c: everything KVM keeps of a vCPU, from a fresh one to one that ran. */
+int vcpu_reset_all(struct machine *m, struct kvm_vcpu *const *vcpus, unsigned n,
+		   struct err *err);
+
+#endif

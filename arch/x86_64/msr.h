@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Model-specific registers by number (SDM vol. 4); the kernel exports no header of them. */
+#ifndef ARCH_X86_64_MSR_H
+#define ARCH_X86_64_MSR_H
+
+#define MSR_IA32_TSC	     0x10
+#define MSR_IA32_APICBASE    0x1b
+#define MSR_IA32_TSC_ADJUST  0x3b
+#define MSR_IA32_MISC_ENABLE 0x1a0
+#define MSR_MTRRdefType	     0x2ff
+
+#define MISC_ENABLE_FAST_STRING 1
+#define MTRR_ENABLE		(1U << 11)
+#define MTRR_WRITE_BACK		6
+
+#endif

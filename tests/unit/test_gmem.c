@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Guest memory: bounds, regions, dirty marks, files, reset. */
+#include <check.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "vmm/base/gmem.h"
+
+#define MIB  (1ULL << 20)
+#define LOW  (2 * MIB)
+#define HIGH 0x100000000ULL
+
+/* 2 MiB at 0 and 2 MiB at 4 GiB. */
+static struct gmem mem;
+
+static void setup(void)
+{
+	struct gmem_config cfg = { .size = 4 * MIB };
+	struct err err = ERR_INIT;
+
+	ck_assert_msg(gmem_init(&mem, &cfg, &err) == 0, "%s", err.msg);
+	ck_assert_int_eq(gmem_add_region(&mem, 0, LOW, &err), 0);
+	ck_assert_int_eq(gmem_add_region(&mem, HIGH, LOW, &err), 0);
+}
+
+static void teardown(void)
+{
+	gmem_fini(&mem);
+}
+
+START_TEST(pointers_only_inside)
+{
+	ck_assert_ptr_eq(gmem_ptr(&mem, 0, 1), mem.base);
+	ck_assert_ptr_eq(gmem_ptr(&mem, LOW - 1, 1), mem.base + LOW - 1);
+	ck_assert_ptr_eq(gmem_ptr(&mem, 0, LOW), mem.base);
+	ck_assert_ptr_eq(gmem_ptr(&mem, HIGH, LOW), mem.base + LOW);
+	ck_assert_ptr_null(gmem_ptr(&mem, 0, 0));
+	ck_assert_ptr_null(gmem_ptr(&mem, LOW, 1));
+	ck_assert_ptr_null(gmem_ptr(&mem, LOW - 1, 2));
+	ck_assert_ptr_null(gmem_ptr(&mem, 0, LOW + 1));
+	ck_assert_ptr_null(gmem_ptr(&mem, HIGH - 1, 2));
+	ck_assert_ptr_null(gmem_ptr(&mem, HIGH + LOW, 1));
+}
+END_TEST
+
+START_TEST(sums_that_wrap)
+{
+	ck_assert_ptr_null(gmem_ptr(&mem, UINT64_MAX, 1));
+	ck_assert_ptr_null(gmem_ptr(&mem, UINT64_MAX, UINT64_MAX));
+	ck_assert_ptr_null(gmem_ptr(&mem, 1, UINT64_MAX));
+	ck_assert_ptr_null(gmem_ptr(&mem, HIGH + 1, UINT64_MAX - HIGH));
+	ck_assert_int_eq(gmem_zero(&mem, HIGH, UINT64_MAX), -EFAULT);
+}
+END_TEST
+
+START_TEST(copies_across_adjacent_regions)
+{
+	struct gmem_config cfg = { .size = 2 * MIB };
+	struct err err = ERR_INIT;
+	struct gmem two;
+	char buf[6] = "";
+
+	ck_assert_int_eq(gmem_init(&two, &cfg, &err), 0);
+	ck_assert_int_eq(gmem_add_region(&two, 0, MIB, &err), 0);
+	ck_assert_int_eq(gmem_add_region(&two, MIB, MIB, &err), 0);
+	ck_assert_ptr_null(gmem_ptr(&two, MIB - 2, 5)); /* never a pointer across */
+	ck_assert_int_eq(gmem_write(&two, MIB - 2, "hello", 5), 0);
+	ck_assert_int_eq(gmem_read(&two, MIB - 2, buf, 5), 0);
+	ck_assert_str_eq(buf, "hello");
+	gmem_fini(&two);
+}
+END_TEST
+
+START_TEST(a_copy_that_fails_copies_nothing)
+{
+	char buf[4] = "abc";
+
+	ck_assert_int_eq(gmem_write(&mem, LOW - 2, "xyz", 3), -EFAULT);
+	ck_assert_int_eq(mem.base[LOW - 2], 0);
+	ck_assert_int_eq(gmem_read(&mem, LOW - 2, buf, 3), -EFAULT);
+	ck_assert_str_eq(buf, "abc");
+}
+END_TEST
+
+START_TEST(regions_are_checked)
+{
+	struct gmem_config cfg = { .size = 2 * MIB };
+	struct err err = ERR_INIT;
+	struct gmem m;
+
+	ck_assert_int_eq(gmem_init(&m, &cfg, &err), 0);
+	ck_assert_int_eq(gmem_add_region(&m, 1, MIB, &err), -EINVAL);
+	ck_assert_int_eq(gmem_add_region(&m, 0, 0, &err), -EINVAL);
+	ck_assert_int_eq(gmem_add_region(&m, 0, 3 * MIB, &err), -EINVAL);
+	ck_assert_int_eq(gmem_add_region(&m, MIB, MIB, &err), 0);
+	ck_assert_int_eq(gmem_add_region(&m, MIB, MIB, &err), -EINVAL);
+	ck_assert_int_eq(gmem_add_region(&m, 0, MIB, &err), -EINVAL);
+	gmem_fini(&m);
+}
+END_TEST
+
+START_TEST(sizes_are_checked)
+{
+	struct gmem_config cfg = { .size = 4097 };
+	struct err err = ERR_INIT;
+	struct gmem m;
+
+	ck_assert_int_eq(gmem_init(&m, &cfg, &err), -EINVAL);
+	gmem_fini(&m);
+	cfg = (struct gmem_config){ .size = 3 * MIB, .huge = GMEM_HUGE_2M };
+	ck_assert_int_eq(gmem_init(&m, &cfg, &err), -EINVAL);
+	gmem_fini(&m);
+	/* More than any machine has: an error with a sentence, not a crash. */
+	cfg = (struct gmem_config){ .size = 1ULL << 62 };
+	ck_assert_int_lt(gmem_init(&m, &cfg, &err), 0);
+	ck_assert_ptr_nonnull(strstr(err.msg, "memory: "));
+	gmem_fini(&m);
+}
+END_TEST
+
+START_TEST(dirty_marks_writes_only)
+{
+	struct err err = ERR_INIT;
+	uint64_t bits[8];
+
+	ck_assert_int_eq(gmem_dirty_start(&mem, &err), 0);
+	(void)gmem_ptr(&mem, 0x1000, 1);
+	gmem_dirty_fetch(&mem, 0, bits);
+	for (int i = 0; i < 8; i++)
+		ck_assert_uint_eq(bits[i], 0);
+
+	ck_assert_ptr_nonnull(gmem_wptr(&mem, 0x1fff, 2)); /* pages 1 and 2 */
+	gmem_dirty_fetch(&mem, 0, bits);
+	ck_assert_uint_eq(bits[0], 6);
+	gmem_dirty_fetch(&mem, 0, bits); /* fetched is clean */
+	ck_assert_uint_eq(bits[0], 0);
+
+	ck_assert_int_eq(gmem_write(&mem, HIGH + LOW - 1, "x", 1), 0);
+	gmem_dirty_fetch(&mem, 0, bits);
+	ck_assert_uint_eq(bits[7], 0);
+	gmem_dirty_fetch(&mem, 1, bits);
+	ck_assert_uint_eq(bits[7], 1ULL << 63);
+
+	ck_assert_ptr_null(gmem_wptr(&mem, LOW - 1, 2)); /* refused: not marked */
+	gmem_dirty_fetch(&mem, 0, bits);
+	ck_assert_uint_eq(bits[7], 0);
+	gmem_dirty_stop(&mem);
+}
+END_TEST
+
+/* A file of @pages pages, each filled with its number + 1. */
+static int numbered_file(unsigned pages)
+{
+	int fd = memfd_create("file", MFD_CLOEXEC);
+	uint8_t page[GMEM_PAGE_SIZE];
+
+	for (unsigned i = 0; i < pages; i++) {
+		memset(page, (int)i + 1, sizeof(page));
+		ck_assert_int_eq(write(fd, page, sizeof(page)), sizeof(page));
+	}
+	return fd;
+}
+
+START_TEST(files_mapped_and_read_are_the_same)
+{
+	uint64_t len = 100 * GMEM_PAGE_SIZE + 5;
+	int fd = numbered_file(102);
+	struct err err = ERR_INIT;
+	uint64_t wrong = 0;
+
+	/* Page offsets that agree (mapped) and that do not (read). */
+	for (uint64_t gpa = 0x10000 - 8; gpa <= 0x10000; gpa += 4) {
+		uint64_t offset = gpa % GMEM_PAGE_SIZE == 0 ? 0 : GMEM_PAGE_SIZE - 8;
+
+		ck_assert_int_eq(gmem_reset(&mem, &err), 0);
+		ck_assert_msg(gmem_load_file(&mem, gpa, fd, offset, len, &err) == 0, "%s", err.msg);
+		for (uint64_t i = 0; i < len; i++)
+			wrong += mem.base[gpa + i] != (uint8_t)((offset + i) / GMEM_PAGE_SIZE + 1);
+		ck_assert_uint_eq(wrong, 0);
+		ck_assert_uint_eq(mem.base[gpa - 1], 0);
+		ck_assert_uint_eq(mem.base[gpa + len], 0);
+	}
+	close(fd);
+}
+END_TEST
+
+START_TEST(writes_do_not_reach_the_file)
+{
+	int fd = numbered_file(100);
+	struct err err = ERR_INIT;
+	uint8_t byte;
+
+	ck_assert_int_eq(gmem_load_file(&mem, 0x10000, fd, 0, 100 * GMEM_PAGE_SIZE, &err), 0);
+	ck_assert_int_eq(gmem_write(&mem, 0x10000, "\xee", 1), 0);
+	ck_assert_int_eq(pread(fd, &byte, 1, 0), 1);
+	ck_assert_uint_eq(byte, 1);
+	ck_assert_int_eq(gmem_reset(&mem, &err), 0);
+	ck_assert_uint_eq(mem.base[0x10000], 0);
+	ck_assert_uint_eq(mem.base[0x10000 + 99 * GMEM_PAGE_SIZE], 0);
+	close(fd);
+}
+END_TEST
+
+START_TEST(files_that_are_too_short_or_do_not_fit)
+{
+	int fd = numbered_file(100);
+	struct err err = ERR_INIT;
+
+	ck_assert_int_eq(gmem_load_file(&mem, 0, fd, 0, 100 * GMEM_PAGE_SIZE + 1, &err), -EIO);
+	ck_assert_str_eq(err.msg, "the file ends 1 bytes too early");
+	ck_assert_int_eq(gmem_load_file(&mem, 0, fd, UINT64_MAX, 10, &err), -EIO);
+	ck_assert_int_eq(gmem_load_file(&mem, LOW - 10, fd, 0, 11, &err), -EFAULT);
+	ck_assert_int_eq(gmem_load_file(&mem, HIGH, fd, 0, 0, &err), 0);
+	close(fd);
+}
+END_TEST
+
+START_TEST(top_of_ram)
+{
+	ck_assert_uint_eq(gmem_top_below(&mem, HIGH), LOW);
+	ck_assert_uint_eq(gmem_top_below(&mem, MIB), MIB);
+	ck_assert_uint_eq(gmem_top_below(&mem, UINT64_MAX), HIGH + LOW);
+	ck_assert_uint_eq(gmem_top_below(&mem, HIGH + 1), HIGH + 1);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("gmem");
+	TCase *tc = tcase_create("gmem");
+	SRunner *sr;
+	int failed;
+
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, pointers_only_inside);
+	tcase_add_test(tc, sums_that_wrap);
+	tcase_add_test(tc, copies_across_adjacent_regions);
+	tcase_add_test(tc, a_copy_that_fails_copies_nothing);
+	tcase_add_test(tc, regions_are_checked);
+	tcase_add_test(tc, sizes_are_checked);
+	tcase_add_test(tc, dirty_marks_writes_only);
+	tcase_add_test(tc, files_mapped_and_read_are_the_same);
+	tcase_add_test(tc, writes_do_not_reach_the_file);
+	tcase_add_test(tc, files_that_are_too_short_or_do_not_fit);
+	tcase_add_test(tc, top_of_ram);
+	suite_add_tcase(suite, tc);
+	sr = srunner_create(suite);
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed > 0;
+}

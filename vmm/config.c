@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The option table of `vmm [boot]`, and the rules that tie options together. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "vmm/config.h"
+
+#define MIB (1ULL << 20)
+#define TIB (1ULL << 40)
+
+static const char *const entry_names[] = { "auto", "linux64", "pvh", NULL };
+static const char *const hugepage_names[] = { "off", "thp", "2M", "1G", NULL };
+static const char *const serial_names[] = { "stdio", "file", "pty", "null", "off", NULL };
+
+#define MACHINE(field) offsetof(struct machine_config, field)
+
+/* A plain option's one key carries the name that errors show. */
+#define PATH_KEY(text) { { .name = "path", .type = OPT_STR, .arg = "PATH", .help = text }, { 0 } }
+
+static const struct opt_key kernel_keys[] = PATH_KEY("bzImage, or uncompressed ELF vmlinux");
+static const struct opt_key initrd_keys[] = PATH_KEY("initial RAM disk");
+static const struct opt_key config_keys[] = PATH_KEY("JSON, as printed by --dry-run");
+static const struct opt_key cmdline_keys[] = {
+	{ .name = "text", .type = OPT_STR, .arg = "TEXT", .help = "kernel parameters" }, { 0 }
+};
+static const struct opt_key entry_keys[] = {
+	{ .name = "protocol", .type = OPT_ENUM, .values = entry_names, .def = "auto",
+	  .arg = "PROTOCOL", .help = "how the kernel is entered" },
+	{ 0 }
+};
+static const struct opt_key mem_keys[] = {
+	{ .name = "size", .type = OPT_SIZE, .offset = offsetof(struct gmem_config, size),
+	  .arg = "SIZE", .def = "512M", .min = 2 * MIB, .max = 8 * TIB, .unit = MIB,
+	  .help = "RAM of the guest; a bare number counts MiB" },
+	{ .name = "hugepages", .type = OPT_ENUM, .offset = offsetof(struct gmem_config, huge),
+	  .values = hugepage_names, .def = "off", .arg = "KIND",
+	  .help = "back it with huge pages: transparent, or from the host's pool" },
+	{ .name = "prefault", .type = OPT_BOOL, .offset = offsetof(struct gmem_config, prefault),
+	  .def = "off", .help = "allocate all of it before the guest starts" },
+	{ .name = "merge", .type = OPT_BOOL, .offset = offsetof(struct gmem_config, merge),
+	  .def = "off", .help = "let the host merge equal pages (KSM)" },
+	{ 0 }
+};
+static const struct opt_key cpus_keys[] = {
+	{ .name = "count", .type = OPT_UINT, .offset = offsetof(struct cpu_config, count),
+	  .arg = "N", .def = "1", .min = 1, .max = MACHINE_CPUS_MAX, .help = "number of vCPUs" },
+	{ .name = "sockets", .type = OPT_UINT, .offset = offsetof(struct cpu_config, sockets),
+	  .arg = "N", .max = MACHINE_CPUS_MAX, .help = "sockets (default: 1)" },
+	{ .name = "cores", .type = OPT_UINT, .offset = offsetof(struct cpu_config, cores),
+	  .arg = "N", .max = MACHINE_CPUS_MAX, .help = "cores per socket (default: what is left)" },
+	{ .name = "threads", .type = OPT_UINT, .offset = offsetof(struct cpu_config, threads),
+	  .arg = "N", .max = MACHINE_CPUS_MAX, .help = "threads per core (default: 1)" },
+	{ 0 }
+};
+static const struct opt_key serial_keys[] = {
+	{ .name = "to", .type = OPT_ENUM, .offset = offsetof(struct serial_config, to),
+	  .values = serial_names, .def = "stdio", .arg = "WHERE",
+	  .help = "where the serial port leads" },
+	{ .name = "path", .type = OPT_STR, .offset = offsetof(struct serial_config, path),
+	  .arg = "PATH", .help = "the file of to=file" },
+	{ 0 }
+};
+
+#define FLAG_KEYS(id, default_, text)                                                     \
+	static const struct opt_key id[] = {                                              \
+		{ .name = "on", .type = OPT_BOOL, .def = default_, .help = text }, { 0 }  \
+	}
+#define TIME_KEYS(id, default_, text)                                                     \
+	static const struct opt_key id[] = {                                              \
+		{ .name = "time", .type = OPT_TIME, .arg = "TIME", .def = default_,       \
+		  .help = text },                                                         \
+		{ 0 }                                                                     \
+	}
+
+FLAG_KEYS(acpi_keys, "on", "describe the machine by ACPI tables");
+FLAG_KEYS(pit_keys, "off", "add the legacy timer and interrupt controllers");
+FLAG_KEYS(debug_exit_keys, "off", "let a write to port 0xf4 end the VM");
+FLAG_KEYS(reboot_keys, "on", "reboot in place when the guest asks");
+FLAG_KEYS(verbose_keys, "off", "say more about what is done");
+FLAG_KEYS(dry_run_keys, "off", "check everything and print the configuration");
+FLAG_KEYS(help_keys, "off", "this text");
+TIME_KEYS(timeout_keys, "0", "end the VM after this time");
+TIME_KEYS(hang_keys, "0", "end it after this time without console output");
+TIME_KEYS(stop_keys, "10s", "grace between power button and the end");
+
+#define CONFIG(field) offsetof(struct vm_config, field)
+
+const struct opt vm_options[] = {
+	{ .name = "kernel", .letter = 'k', .keys = kernel_keys, .plain = true,
+	  .offset = CONFIG(machine.kernel), .section = "Boot",
+	  .help = "The kernel: a bzImage (64-bit boot protocol 2.12 or later) or an uncompressed "
+		  "ELF vmlinux. Required." },
+	{ .name = "initrd", .letter = 'i', .keys = initrd_keys, .plain = true,
+	  .offset = CONFIG(machine.initrd), .help = "Initial RAM disk for the kernel." },
+	{ .name = "cmdline", .letter = 'a', .alias = "append", .keys = cmdline_keys, .plain = true,
+	  .offset = CONFIG(machine.cmdline),
+	  .help = "Kernel command line. console=ttyS0 is put before it unless it names a console." },
+	{ .name = "entry", .keys = entry_keys, .plain = true, .offset = CONFIG(machine.entry),
+	  .help = "Boot protocol: auto takes what the image offers, linux64 is the 64-bit entry of "
+		  "bzImage and vmlinux, pvh the entry of a vmlinux's PVH note." },
+
+	{ .name = "mem", .letter = 'm', .keys = mem_keys, .offset = CONFIG(machine.mem),
+	  .section = "Machine", .help = "Guest memory." },
+	{ .name = "cpus", .letter = 'c', .keys = cpus_keys, .offset = CONFIG(machine.cpus),
+	  .help = "vCPUs and how they are arranged." },
+	{ .name = "serial", .keys = serial_keys, .offset = CONFIG(serial),
+	  .help = "The serial port (ttyS0): the terminal or standard streams, a file that is "
+		  "appended to, a new pseudo-terminal, nowhere, or no port at all." },
+	{ .name = "acpi", .keys = acpi_keys, .plain = true, .offset = CONFIG(machine.acpi),
+	  .help = "ACPI tables. --no-acpi is for kernels built without it; they get an MP table." },
+	{ .name = "pit", .keys = pit_keys, .plain = true, .offset = CONFIG(machine.pit),
+	  .help = "Legacy PIT and PICs, for kernels that cannot use the local APIC's timer. Makes "
+		  "start and end of the VM slower." },
+	{ .name = "debug-exit", .keys = debug_exit_keys, .plain = true,
+	  .offset = CONFIG(machine.debug_exit),
+	  .help = "A byte written to port 0xf4 ends the VM with that exit status; for test "
+		  "payloads." },
+
+	{ .name = "timeout", .keys = timeout_keys, .plain = true, .offset = CONFIG(timeout_ns),
+	  .section = "Life and death", .help = "End the VM after TIME with status 124; 0 is never." },
+	{ .name = "hang-timeout", .keys = hang_keys, .plain = true,
+	  .offset = CONFIG(hang_timeout_ns),
+	  .help = "End the VM with status 121 when its serial port was silent for TIME; 0 is "
+		  "never." },
+	{ .name = "stop-timeout", .keys = stop_keys, .plain = true,
+	  .offset = CONFIG(stop_timeout_ns),
+	  .help = "SIGTERM and SIGINT press the power button; a guest that is still there after "
+		  "TIME is ended. A second signal ends it at once." },
+	{ .name = "reboot", .keys = reboot_keys, .plain = true, .offset = CONFIG(reboot),
+	  .help = "With --no-reboot a reboot of the guest ends the VM: status 0, or 120 after a "
+		  "panic." },
+
+	{ .name = "verbose", .letter = 'v', .keys = verbose_keys, .plain = true,
+	  .offset = CONFIG(verbose), .section = "Monitor", .help = "More messages on stderr." },
+	{ .name = "config", .keys = config_keys, .plain = true, .hidden = true,
+	  .offset = CONFIG(config_path),
+	  .help = "Read options from a JSON file; those of the command line go over it." },
+	{ .name = "dry-run", .keys = dry_run_keys, .plain = true, .hidden = true,
+	  .offset = CONFIG(dry_run),
+	  .help = "Check everything that can be checked, print the effective configuration as "
+		  "JSON, and exit." },
+	{ .name = "help", .letter = 'h', .keys = help_keys, .plain = true, .hidden = true,
+	  .offset = CONFIG(help), .help = "Show this text." },
+	{ 0 }
+};
+
+static int load_json(struct vm_config *cfg, const char *path, struct err *err)
+{
+	json_error_t where;
+	json_t *json = json_load_file(path, JSON_REJECT_DUPLICATES, &where);
+	int r;
+
+	if (json == NULL)
+		return err_set(err, EINVAL, "config %s: line %d: %s", path, where.line, where.text);
+	r = opt_from_json(vm_options, cfg, json, err);
+	json_decref(json);
+	return r < 0 ? err_context(err, "config %s", path) : 0;
+}
+
+/*
+ * --config names what the rest of the command line is laid over, so it is wanted first:
+ * parse once to find it, then file and command line into a fresh configuration.
+ */
+static int parse_with_file(struct vm_config *cfg, int argc, char *const *argv, struct err *err)
+{
+	char *path = cfg->config_path;
+	int used, r;
+
+	cfg->config_path = NULL;
+	opt_free(vm_options, cfg);
+	memset(cfg, 0, sizeof(*cfg));
+	r = opt_defaults(vm_options, cfg, err);
+	if (r == 0)
+		r = load_json(cfg, path, err);
+	free(path);
+	cfg->seen = (struct opt_seen){ 0 };
+	if (r == 0)
+		r = opt_parse(vm_options, cfg, argc, argv, false, &used, err);
+	return r;
+}
+
+static int check(const struct vm_config *cfg, struct err *err)
+{
+	const struct gmem_config *mem = &cfg->machine.mem;
+	uint64_t unit = mem->huge == GMEM_HUGE_1G ? 1024 * MIB :
+			mem->huge == GMEM_HUGE_2M ? 2 * MIB :
+						    GMEM_PAGE_SIZE;
+
+	if (cfg->machine.kernel == NULL)
+		return err_set(err, EINVAL, "no kernel given: --kernel PATH is needed");
+	if (mem->size % unit != 0)
+		return err_set(err, EINVAL, "--mem: size is not a multiple of the page size, %s",
+			       unit == GMEM_PAGE_SIZE ? "4K" : hugepage_names[mem->huge]);
+	if ((cfg->serial.to == SERIAL_FILE) != (cfg->serial.path != NULL))
+		return err_set(err, EINVAL,
+			       cfg->serial.to == SERIAL_FILE ? "--serial: to=file needs path=PATH" :
+							       "--serial: path= is only for to=file");
+	return arch_check_config(&cfg->machine, err);
+}
+
+int vm_config_parse(struct vm_config *cfg, int argc, char *const *argv, struct err *err)
+{
+	int used;
+
+	memset(cfg, 0, sizeof(*cfg));
+	if (opt_defaults(vm_options, cfg, err) < 0 ||
+	    opt_parse(vm_options, cfg, argc, argv, false, &used, err) < 0)
+		return -err->code;
+	if (cfg->config_path != NULL && parse_with_file(cfg, argc, argv, err) < 0)
+		return -err->code;
+	if (used < argc)
+		return err_set(err, EINVAL, "unexpected argument '%s'", argv[used]);
+	cfg->machine.serial = cfg->serial.to != SERIAL_OFF;
+	return cfg->help ? 0 : check(cfg, err);
+}
+
+void vm_config_free(struct vm_config *cfg)
+{
+	opt_free(vm_options, cfg);
+	memset(cfg, 0, sizeof(*cfg));
+}
+
+char *vm_config_json(const struct vm_config *cfg)
+{
+	json_t *json = opt_to_json(vm_options, cfg);
+	char *text = json != NULL ? json_dumps(json, JSON_INDENT(2)) : NULL;
+
+	json_decref(json);
+	return text;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the user asked for: one structure, filled by the option table from the command
+ * line or a JSON file, read by vm_build().
+ */
+#ifndef VMM_CONFIG_H
+#define VMM_CONFIG_H
+
+#include "arch/arch.h"
+#include "vmm/base/opt.h"
+
+enum serial_to { SERIAL_STDIO, SERIAL_FILE, SERIAL_PTY, SERIAL_NULL, SERIAL_OFF };
+
+struct serial_config {
+	int to;			/* enum serial_to */
+	char *path;
+};
+
+struct vm_config {
+	struct opt_seen seen;
+	struct machine_config machine;
+	struct serial_config serial;
+	uint64_t timeout_ns;	  /* 0: none, as in the others */
+	uint64_t hang_timeout_ns;
+	uint64_t stop_timeout_ns;
+	bool reboot;
+	bool verbose;
+	/* Not part of the JSON. */
+	char *config_path;
+	bool dry_run, help;
+};
+
+/* The option table of `vmm [boot]`. */
+extern const struct opt vm_options[];
+
+/*
+ * Fill @cfg from --config (if given) and then the command line, and check what can be
+ * checked without touching KVM. Free with vm_config_free(), also after failure.
+ */
+int vm_config_parse(struct vm_config *cfg, int argc, char *const *argv, struct err *err);
+void vm_config_free(struct vm_config *cfg);
+
+/* The effective configuration as a JSON text with a newline, malloc'ed; usable with --config. */
+char *vm_config_json(const struct vm_config *cfg);
+
+#endif

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The command line: which command, its options, its exit status. The only file that
+ * prints errors and exits.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "vmm/base/log.h"
+#include "vmm/config.h"
+#include "vmm/vm.h"
+
+static const char usage[] =
+	"usage: vmm [boot] --kernel PATH [OPTIONS]   boot a machine\n"
+	"       vmm version                          print the version\n"
+	"       vmm help                             explain every option\n";
+
+/* The VM whose terminal a crash must put back. */
+static struct vm *volatile current_vm;
+
+static void crashed(int sig)
+{
+	vm_restore_terminal(current_vm);
+	raise(sig); /* SA_RESETHAND: now with the default action */
+}
+
+static void catch_crashes(void)
+{
+	static const int crash_signals[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS };
+	struct sigaction sa = { .sa_handler = crashed, .sa_flags = SA_RESETHAND | SA_NODEFER };
+
+	for (size_t i = 0; i < sizeof(crash_signals) / sizeof(crash_signals[0]); i++)
+		sigaction(crash_signals[i], &sa, NULL);
+}
+
+static int fail(const struct err *err)
+{
+	log_error("%s", err->msg);
+	return STATUS_CANNOT;
+}
+
+/* Everything on stdout went out? A full disk must not look like success. */
+static int flush_stdout(void)
+{
+	if (fflush(stdout) == 0)
+		return 0;
+	log_error("cannot write to standard output: %s", strerrordesc_np(errno));
+	return STATUS_CANNOT;
+}
+
+static int print_help(void)
+{
+	fputs(usage, stdout);
+	opt_print_help(vm_options, stdout);
+	return flush_stdout();
+}
+
+static int print_dry_run(const struct vm_config *cfg)
+{
+	char *json = vm_config_json(cfg);
+
+	if (json == NULL) {
+		log_error("no memory to print the configuration");
+		return STATUS_CANNOT;
+	}
+	puts(json);
+	free(json);
+	return flush_stdout();
+}
+
+static int boot(int argc, char **argv)
+{
+	struct err err = ERR_INIT;
+	struct vm_config cfg;
+	struct vm *vm = NULL;
+	int status;
+
+	if (vm_config_parse(&cfg, argc, argv, &err) < 0) {
+		status = fail(&err);
+		goto out;
+	}
+	if (cfg.help) {
+		status = print_help();
+		goto out;
+	}
+	if (cfg.verbose)
+		log_set_level(LOG_INFO);
+	vm = vm_build(&cfg, &err);
+	if (vm == NULL) {
+		status = fail(&err);
+	} else if (cfg.dry_run) {
+		status = print_dry_run(&cfg);
+	} else {
+		current_vm = vm;
+		catch_crashes();
+		status = vm_run(vm);
+		current_vm = NULL;
+	}
+	vm_free(vm);
+out:
+	vm_config_free(&cfg);
+	return status;
+}
+
+static int help(int argc, char **argv)
+{
+	/* What the Makefile puts into the manual page. */
+	if (argc == 1 && strcmp(argv[0], "man-options") == 0) {
+		opt_print_man(vm_options, stdout);
+		return flush_stdout();
+	}
+	if (argc > 0) {
+		log_error("help: there is no topic '%s'", argv[0]);
+		return STATUS_CANNOT;
+	}
+	return print_help();
+}
+
+int main(int argc, char **argv)
+{
+	static const char *const commands[] = { "boot", "help", "version", NULL };
+	const char *near;
+
+	if (argc < 2) {
+		fputs(usage, stderr);
+		return STATUS_CANNOT;
+	}
+	if (argv[1][0] == '-' && strcmp(argv[1], "--version") != 0)
+		return boot(argc - 1, argv + 1);
+	if (strcmp(argv[1], "boot") == 0)
+		return boot(argc - 2, argv + 2);
+	if (strcmp(argv[1], "help") == 0)
+		return help(argc - 2, argv + 2);
+	if (strcmp(argv[1], "version") == 0 || strcmp(argv[1], "--version") == 0) {
+		puts("vmm " VMM_VERSION);
+		return flush_stdout();
+	}
+	near = opt_nearest(argv[1], commands);
+	log_error("unknown command '%s' (valid: boot, help, version%s%s%s)", argv[1],
+		  near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
+		  near != NULL ? "'?" : "");
+	return STATUS_CANNOT;
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The vCPU threads of a VM.
+ *
+ * Each runs KVM_RUN and dispatches exits, nothing else. All of them run or none
+ * does: vcpus_pause() returns when every thread is parked outside KVM with its last
+ * exit completed, so that vCPU state may be read and written from the main thread.
+ *
+ * A thread that meets the end (a triple fault, an error of KVM's, a device that
+ * reported power-off) parks itself at once and posts vcpus_ops.ended.
+ */
+#ifndef VMM_VCPUS_H
+#define VMM_VCPUS_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include "arch/arch.h"
+#include "vmm/base/err.h"
+#include "vmm/base/loop.h"
+
+enum vcpu_end {
+	VCPU_END_NONE,
+	VCPU_END_TRIPLE_FAULT,	/* KVM_EXIT_SHUTDOWN */
+	VCPU_END_KVM_ERROR,	/* internal error, failed entry, KVM_RUN failed */
+};
+
+struct vcpus;
+
+struct vcpu {
+	struct kvm_vcpu kvm;
+	unsigned index;
+	struct vcpus *all;
+	pthread_t thread;
+	bool started;
+	enum vcpu_end end;
+	uint64_t exits;		/* to user space; written by the thread */
+};
+
+enum vcpus_want { VCPUS_PAUSE, VCPUS_RUN, VCPUS_STOP };
+
+struct vcpus {
+	struct machine *m;
+	struct loop_work *ended;	/* posted on the machine's loop */
+	unsigned n;
+	struct vcpu *vcpu;		/* [n] */
+	atomic_int want;		/* enum vcpus_want */
+	pthread_mutex_t lock;
+	pthread_cond_t changed;		/* want or parked changed */
+	unsigned parked;		/* threads outside KVM */
+};
+
+/* Make @n vCPUs, parked. @ended is posted when one of them meets its end. */
+int vcpus_init(struct vcpus *cpus, struct machine *m, unsigned n, struct loop_work *ended,
+	       struct err *err);
+/* Start the threads, parked. */
+int vcpus_start(struct vcpus *cpus, struct err *err);
+/* Stop and join the threads, close the vCPUs. Harmless after a failed init. */
+void vcpus_fini(struct vcpus *cpus);
+
+/* All parked when it returns. Main thread. */
+void vcpus_pause(struct vcpus *cpus);
+void vcpus_resume(struct vcpus *cpus);
+/* Make running vCPUs park at their next exit, without waiting. Any thread. */
+void vcpus_hold(struct vcpus *cpus);
+
+#endif

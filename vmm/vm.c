@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * One VM's life.
+ *
+ * vm_build() is the recipe, top to bottom: loop, console, KVM, memory, interrupt
+ * controllers and devices, kernel and tables, vCPUs. vm_free() is the same list from the
+ * bottom up, and what a failed build calls too.
+ *
+ * While the guest runs, the main thread is in the loop. Whatever may end or reset the
+ * VM arrives there as an event: reports of devices (from vCPU threads), a vCPU that met
+ * its end, signals, timers, the console's quit key. Devices only set a bit and stop
+ * the vCPUs from running on; what it means is decided here, in one place.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+#include "arch/arch.h"
+#include "vmm/base/log.h"
+#include "vmm/console.h"
+#include "vmm/panic.h"
+#include "vmm/vcpus.h"
+#include "vmm/vm.h"
+
+#define BIT(n) (1U << (n))
+
+struct vm {
+	const struct vm_config *cfg;
+	struct machine_config machine_cfg;	/* with the effective command line */
+	char *cmdline;
+	struct loop *loop;
+	struct machine m;
+	struct vcpus cpus;
+	struct console *console;
+	struct panic_watch panic;
+
+	struct machine_events events;
+	atomic_uint reported;			/* bits of enum machine_event */
+	atomic_uint debug_status;
+	struct loop_work report_work, end_work;
+
+	struct loop_fd signals;
+	sigset_t old_mask;
+	bool mask_set;
+	unsigned stops;				/* signals that asked to stop */
+	struct loop_timer timeout, hang, stop;
+	uint64_t hang_seen;			/* serial output when last looked */
+};
+
+/* The end */
+
+static void end(struct vm *vm, int status)
+{
+	vcpus_hold(&vm->cpus);
+	loop_quit(vm->loop, status);
+}
+
+static void reset(struct vm *vm)
+{
+	struct kvm_vcpu *vcpus[MACHINE_CPUS_MAX];
+	struct err err = ERR_INIT;
+	int r;
+
+	vcpus_pause(&vm->cpus);
+	for (unsigned i = 0; i < vm->cpus.n; i++)
+		vcpus[i] = &vm->cpus.vcpu[i].kvm;
+	panic_watch_reset(&vm->panic);
+	r = arch_reset(&vm->m, vcpus, vm->cpus.n, &err);
+	if (r == 0)
+		r = gmem_reset(&vm->m.mem, &err);
+	if (r == 0)
+		r = arch_load(&vm->m, &err);
+	for (unsigned i = 0; r == 0 && i < vm->cpus.n; i++)
+		r = arch_boot_vcpu(&vm->m, i, vcpus[i], &err);
+	if (r < 0) {
+		log_error("cannot reboot: %s", err.msg);
+		end(vm, STATUS_CANNOT);
+		return;
+	}
+	log_info("the guest reboots");
+	vcpus_resume(&vm->cpus);
+}
+
+static void guest_resets(struct vm *vm)
+{
+	bool panicked = panic_watch_panicked(&vm->panic);
+
+	if (vm->stops > 0 || !vm->cfg->reboot)
+		end(vm, panicked ? STATUS_PANIC : STATUS_POWEROFF);
+	else
+		reset(vm);
+}
+
+/* Reports of devices */
+
+static void report(struct machine_events *events, enum machine_event event, uint32_t arg)
+{
+	struct vm *vm = (struct vm *)((char *)events - offsetof(struct vm, events));
+
+	if (event == MACHINE_DEBUG_EXIT)
+		atomic_store(&vm->debug_status, arg);
+	atomic_fetch_or(&vm->reported, BIT(event));
+	if (event != MACHINE_PANICKED && event != MACHINE_CRASHLOADED)
+		vcpus_hold(&vm->cpus); /* not one more instruction after power-off */
+	loop_post(vm->loop, &vm->report_work);
+}
+
+static void handle_reports(struct loop_work *work)
+{
+	struct vm *vm = (struct vm *)((char *)work - offsetof(struct vm, report_work));
+	unsigned reported = atomic_exchange(&vm->reported, 0);
+
+	/* What the guest printed before it did this belongs before it. */
+	if (vm->m.serial != NULL)
+		serial_flush(vm->m.serial);
+	if (reported & BIT(MACHINE_DEBUG_EXIT)) {
+		end(vm, (int)(atomic_load(&vm->debug_status) & 0xff));
+	} else if (reported & BIT(MACHINE_POWEROFF)) {
+		log_info("the guest powered off");
+		end(vm, STATUS_POWEROFF);
+	} else if (reported & BIT(MACHINE_RESET)) {
+		guest_resets(vm);
+	} else {
+		if (reported & BIT(MACHINE_CRASHLOADED))
+			log_warn("the guest's kernel panicked and runs its crash kernel");
+		if (reported & BIT(MACHINE_PANICKED))
+			panic_watch_reported(&vm->panic);
+	}
+}
+
+static void panic_dead(struct panic_watch *watch)
+{
+	struct vm *vm = (struct vm *)((char *)watch - offsetof(struct vm, panic));
+
+	log_error("the guest's kernel panicked");
+	end(vm, STATUS_PANIC);
+}
+
+static void handle_vcpu_end(struct loop_work *work)
+{
+	struct vm *vm = (struct vm *)((char *)work - offsetof(struct vm, end_work));
+
+	vcpus_pause(&vm->cpus);
+	if (vm->m.serial != NULL)
+		serial_flush(vm->m.serial);
+	for (unsigned i = 0; i < vm->cpus.n; i++) {
+		struct vcpu *v = &vm->cpus.vcpu[i];
+
+		if (v->end == VCPU_END_NONE)
+			continue;
+		if (v->end == VCPU_END_TRIPLE_FAULT)
+			log_error("the guest died of a triple fault");
+		else
+			log_error("the guest died: KVM cannot run it on");
+		arch_dump_vcpu(&vm->m, &v->kvm);
+	}
+	end(vm, STATUS_DIED);
+}
+
+/* Signals and timers */
+
+static void stop_guest(struct vm *vm, int sig)
+{
+	if (vm->stops++ > 0) {
+		end(vm, 128 + sig);
+		return;
+	}
+	log_info("signal %d: pressing the power button", sig);
+	arch_power_button(&vm->m);
+	loop_arm(vm->loop, &vm->stop, vm->cfg->stop_timeout_ns);
+}
+
+static void handle_signal(struct loop_fd *lfd, uint32_t events)
+{
+	struct vm *vm = (struct vm *)((char *)lfd - offsetof(struct vm, signals));
+	struct signalfd_siginfo info;
+
+	(void)events;
+	if (read(lfd->fd, &info, sizeof(info)) == sizeof(info))
+		stop_guest(vm, (int)info.ssi_signo);
+}
+
+static void stop_expired(struct loop_timer *timer)
+{
+	struct vm *vm = (struct vm *)((char *)timer - offsetof(struct vm, stop));
+
+	log_warn("the guest did not react to the power button: ending it");
+	end(vm, 128 + SIGTERM);
+}
+
+static void timeout_expired(struct loop_timer *timer)
+{
+	struct vm *vm = (struct vm *)((char *)timer - offsetof(struct vm, timeout));
+
+	log_error("--timeout is reached: ending the guest");
+	end(vm, STATUS_TIMEOUT);
+}
+
+static void hang_expired(struct loop_timer *timer)
+{
+	struct vm *vm = (struct vm *)((char *)timer - offsetof(struct vm, hang));
+	uint64_t now = vm->m.serial != NULL ? serial_tx_count(vm->m.serial) : 0;
+
+	if (now != vm->hang_seen) {
+		vm->hang_seen = now;
+		loop_arm(vm->loop, timer, vm->cfg->hang_timeout_ns);
+		return;
+	}
+	log_error("no output for --hang-timeout: the guest hangs");
+	end(vm, STATUS_HUNG);
+}
+
+/* The console's owner */
+
+static void console_printed(void *owner, const char *data, size_t len)
+{
+	struct vm *vm = owner;
+
+	panic_watch_output(&vm->panic, data, len);
+}
+
+static void console_quit(void *owner)
+{
+	end(owner, STATUS_POWEROFF);
+}
+
+/* Building */
+
+static bool names_console(const char *cmdline)
+{
+	for (const char *p = cmdline; (p = strstr(p, "console=")) != NULL; p++)
+		if (p == cmdline || p[-1] == ' ')
+			return true;
+	return false;
+}
+
+/* What the kernel is told: the user's words, and our console before them. */
+static int make_cmdline(struct vm *vm, struct err *err)
+{
+	const char *user = vm->cfg->machine.cmdline != NULL ? vm->cfg->machine.cmdline : "";
+	const char *ours = vm->cfg->machine.serial && !names_console(user) ? "console=ttyS0" : "";
+	size_t size = strlen(user) + strlen(ours) + 2;
+
+	vm->cmdline = malloc(size);
+	if (vm->cmdline == NULL)
+		return err_set(err, ENOMEM, "no memory for the command line");
+	strcpy(vm->cmdline, ours);
+	if (*ours != '\0' && *user != '\0')
+		strcat(vm->cmdline, " ");
+	strcat(vm->cmdline, user);
+	vm->machine_cfg = vm->cfg->machine;
+	vm->machine_cfg.cmdline = vm->cmdline;
+	return 0;
+}
+
+/* Before any thread exists, so that all inherit the mask and signals come here only. */
+static int watch_signals(struct vm *vm, struct err *err)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, &set, &vm->old_mask);
+	vm->mask_set = true;
+	signal(SIGPIPE, SIG_IGN);
+	vm->signals.fn = handle_signal;
+	vm->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (vm->signals.fd < 0)
+		return err_sys(err, errno, "signalfd");
+	return loop_add_fd(vm->loop, &vm->signals, EPOLLIN, err);
+}
+
+static int build(struct vm *vm, struct err *err)
+{
+	struct console_ops console_ops = {
+		.owner = vm, .printed = console_printed, .quit = console_quit
+	};
+	struct machine *m = &vm->m;
+	const char *why;
+
+	if (make_cmdline(vm, err) < 0)
+		return -err->code;
+	vm->loop = loop_new(err);
+	if (vm->loop == NULL || watch_signals(vm, err) < 0)
+		return -err->code;
+	vm->console = console_new(&vm->cfg->serial, vm->loop, &console_ops, err);
+	if (vm->console == NULL)
+		return -err->code;
+
+	m->cfg = &vm->machine_cfg;
+	m->loop = vm->loop;
+	m->events = &vm->events;
+	m->console = console_backend(vm->console);
+	bus_init(&m->mmio);
+	bus_init(&m->pio);
+	if (kvm_open(&m->kvm, "/dev/kvm", err) < 0)
+		return -err->code;
+	if (!arch_host_native(&why))
+		log_warn("%s", why);
+	if (kvm_create_vm(&m->kvm, 0, err) < 0 || gmem_init(&m->mem, &m->cfg->mem, err) < 0 ||
+	    arch_init_memory(m, err) < 0 || arch_init_devices(m, err) < 0 ||
+	    arch_load(m, err) < 0 ||
+	    vcpus_init(&vm->cpus, m, (unsigned)m->cfg->cpus.count, &vm->end_work, err) < 0)
+		return -err->code;
+	for (unsigned i = 0; i < vm->cpus.n; i++)
+		if (arch_boot_vcpu(m, i, &vm->cpus.vcpu[i].kvm, err) < 0)
+			return -err->code;
+	panic_watch_init(&vm->panic, vm->loop, &vm->cpus, panic_dead);
+	return 0;
+}
+
+struct vm *vm_build(const struct vm_config *cfg, struct err *err)
+{
+	struct vm *vm = calloc(1, sizeof(*vm));
+
+	if (vm == NULL) {
+		err_set(err, ENOMEM, "no memory for the VM");
+		return NULL;
+	}
+	vm->cfg = cfg;
+	vm->signals.fd = -1;
+	vm->m.kvm = (struct kvm){ .fd = -1, .vm_fd = -1 };
+	vm->m.mem.fd = -1;
+	vm->events.report = report;
+	vm->report_work.fn = handle_reports;
+	vm->end_work.fn = handle_vcpu_end;
+	vm->timeout.fn = timeout_expired;
+	vm->hang.fn = hang_expired;
+	vm->stop.fn = stop_expired;
+	if (build(vm, err) < 0) {
+		vm_free(vm);
+		return NULL;
+	}
+	return vm;
+}
+
+int vm_run(struct vm *vm)
+{
+	struct err err = ERR_INIT;
+	int status;
+
+	if (vcpus_start(&vm->cpus, &err) < 0 ||
+	    (vm->m.serial != NULL && console_attach(vm->console, vm->m.serial, &err) < 0)) {
+		log_error("%s", err.msg);
+		return STATUS_CANNOT;
+	}
+	if (vm->cfg->timeout_ns > 0)
+		loop_arm(vm->loop, &vm->timeout, vm->cfg->timeout_ns);
+	if (vm->cfg->hang_timeout_ns > 0)
+		loop_arm(vm->loop, &vm->hang, vm->cfg->hang_timeout_ns);
+	vcpus_resume(&vm->cpus);
+	status = loop_run(vm->loop);
+	vcpus_pause(&vm->cpus);
+	console_drain(vm->console);
+	return status >= 0 ? status : STATUS_CANNOT;
+}
+
+void vm_free(struct vm *vm)
+{
+	if (vm == NULL)
+		return;
+	panic_watch_fini(&vm->panic);
+	loop_disarm(&vm->timeout);
+	loop_disarm(&vm->hang);
+	loop_disarm(&vm->stop);
+	vcpus_fini(&vm->cpus);
+	if (vm->console != NULL)
+		(void)console_attach(vm->console, NULL, &(struct err)ERR_INIT);
+	arch_fini(&vm->m);
+	gmem_fini(&vm->m.mem);
+	kvm_close(&vm->m.kvm);
+	console_free(vm->console);
+	if (vm->signals.fd >= 0) {
+		loop_del_fd(&vm->signals);
+		close(vm->signals.fd);
+	}
+	if (vm->loop != NULL) {
+		loop_unpost(vm->loop, &vm->report_work);
+		loop_unpost(vm->loop, &vm->end_work);
+		loop_free(vm->loop);
+	}
+	if (vm->mask_set)
+		pthread_sigmask(SIG_SETMASK, &vm->old_mask, NULL);
+	free(vm->cmdline);
+	free(vm);
+}
+
+void vm_restore_terminal(struct vm *vm)
+{
+	if (vm != NULL)
+		console_restore_terminal(vm->console);
+}
