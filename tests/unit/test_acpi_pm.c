@@ -11,6 +11,11 @@ static struct test_line line;
 static struct acpi_pm *pm;
 static struct bus_range *range;
 
+static int state_fn(void *dev, struct state *st)
+{
+	return acpi_pm_state(dev, st);
+}
+
 static void setup(void)
 {
 	struct err err = ERR_INIT;
@@ -92,7 +97,7 @@ START_TEST(saved)
 
 	dev_write(range, ACPI_PM_SLEEP_CONTROL, 3 << 2 | SLP_EN, 1);
 	acpi_pm_notify(pm, 0x81);
-	test_state((int (*)(void *, struct state *))acpi_pm_state, pm, other);
+	test_state(state_fn, pm, other);
 	ck_assert(line2.level);
 	ck_assert_uint_eq(dev_read(acpi_pm_range(other), ACPI_PM_GED_EVENTS, 4), 0x81);
 	ck_assert_uint_eq(dev_read(acpi_pm_range(other), ACPI_PM_SLEEP_STATUS, 1), WAK_STS);

@@ -78,6 +78,11 @@ static void line(unsigned pin, bool level)
 	irq_set(&l, level);
 }
 
+static int state_fn(void *dev, struct state *st)
+{
+	return ioapic_state(dev, st);
+}
+
 static void setup(void)
 {
 	memset(&seen, 0, sizeof(seen));
@@ -353,7 +358,7 @@ START_TEST(saved)
 	set_low(7, 0x44);
 	set_low(4, 0x31 | MASKED);
 	line(4, true);
-	test_state((int (*)(void *, struct state *))ioapic_state, ioapic, other);
+	test_state(state_fn, ioapic, other);
 	ck_assert_uint_eq(seen2.sends, 0);
 	ck_assert_uint_eq(seen2.routes, 2);
 	ck_assert(seen2.routed[7] && seen2.routed[9]);
@@ -366,9 +371,9 @@ START_TEST(saved)
 	set_low(9, 0x52 | LEVEL);
 	ck_assert_uint_eq(seen2.sends, 2);
 
-	data = test_save((int (*)(void *, struct state *))ioapic_state, other, &len);
+	data = test_save(state_fn, other, &len);
 	ck_assert_int_lt(
-		test_load((int (*)(void *, struct state *))ioapic_state, small, data, len), 0);
+		test_load(state_fn, small, data, len), 0);
 	free(data);
 	ioapic_free(other);
 	ioapic_free(small);

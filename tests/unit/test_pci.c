@@ -38,6 +38,11 @@ static void fake_write(void *dev, unsigned reg, uint32_t value, unsigned len)
 	pci_config_write(&fake->config, reg, value, len);
 }
 
+static int state_fn(void *dev, struct state *st)
+{
+	return pci_state(dev, st);
+}
+
 static void setup(void)
 {
 	pci = pci_new(&err);
@@ -138,7 +143,7 @@ START_TEST(saved)
 	struct pci_bus *other = pci_new(&err);
 
 	dev_write(range, 4, 0x0006, 2);
-	test_state((int (*)(void *, struct state *))pci_state, pci, other);
+	test_state(state_fn, pci, other);
 	ck_assert_uint_eq(dev_read(pci_range(other), 4, 2), 0x0006);
 	pci_free(other);
 }
@@ -157,7 +162,7 @@ START_TEST(forged)
 	state_bytes(st, "config", config, sizeof(config));
 	ck_assert_int_eq(state_end(st), 0);
 	ck_assert_int_eq(state_finish(st, &data, &len, &err), 0);
-	ck_assert_int_eq(test_load((int (*)(void *, struct state *))pci_state, pci, data, len), 0);
+	ck_assert_int_eq(test_load(state_fn, pci, data, len), 0);
 	ck_assert_uint_eq(dev_read(range, 0, 4), 0x00081b36);
 	ck_assert_uint_eq(dev_read(range, 4, 4), 0x00000546);
 	state_free(st);
