@@ -20,9 +20,9 @@
 #include "devices/acpi_pm.h"
 #include "vmm/base/log.h"
 
-#define SLP_EN	 (1 << 5)
-#define SLP_TYP	 (7 << 2)
-#define WAK_STS	 (1 << 7)
+#define SLP_EN	(1 << 5)
+#define SLP_TYP (7 << 2)
+#define WAK_STS (1 << 7)
 
 struct acpi_pm {
 	pthread_mutex_t lock;
@@ -30,9 +30,9 @@ struct acpi_pm {
 	struct machine_events *machine;
 	struct irq_line irq;
 
-	uint8_t sleep_type;		/* SLP_TYP as last written, in place */
+	uint8_t sleep_type; /* SLP_TYP as last written, in place */
 	uint8_t status;
-	uint32_t pending;		/* ACPI_GED_* */
+	uint32_t pending; /* ACPI_GED_* */
 };
 
 static void acpi_pm_read(void *opaque, uint64_t off, void *data, unsigned len)

@@ -16,14 +16,14 @@
 struct acpi_pm;
 
 /* Register offsets from the base of the window; firmware/acpi.c announces them. */
-#define ACPI_PM_SLEEP_CONTROL 0		/* byte: SLP_TYP << 2 | SLP_EN (bit 5) */
-#define ACPI_PM_SLEEP_STATUS  1		/* byte: WAK_STS (bit 7) */
-#define ACPI_PM_RESET	      2		/* byte: ACPI_PM_RESET_VALUE resets */
-#define ACPI_PM_GED_EVENTS    4		/* dword: pending events; reading clears them */
+#define ACPI_PM_SLEEP_CONTROL 0 /* byte: SLP_TYP << 2 | SLP_EN (bit 5) */
+#define ACPI_PM_SLEEP_STATUS  1 /* byte: WAK_STS (bit 7) */
+#define ACPI_PM_RESET	      2 /* byte: ACPI_PM_RESET_VALUE resets */
+#define ACPI_PM_GED_EVENTS    4 /* dword: pending events; reading clears them */
 #define ACPI_PM_PORTS	      8
 
-#define ACPI_PM_RESET_VALUE   1
-#define ACPI_PM_S5_TYPE	      5
+#define ACPI_PM_RESET_VALUE 1
+#define ACPI_PM_S5_TYPE	    5
 
 #define ACPI_GED_POWER_BUTTON (1U << 0)
 

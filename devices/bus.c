@@ -101,8 +101,7 @@ void bus_remove(struct bus *bus, struct bus_range *range)
 		if (bus->range[i] != range)
 			continue;
 		bus->n--;
-		memmove(&bus->range[i], &bus->range[i + 1],
-			(bus->n - i) * sizeof(bus->range[0]));
+		memmove(&bus->range[i], &bus->range[i + 1], (bus->n - i) * sizeof(bus->range[0]));
 		break;
 	}
 	pthread_rwlock_unlock(&bus->lock);

@@ -24,8 +24,8 @@
 #define BUS_RANGES_MAX 256
 
 struct bus_range {
-	uint64_t base, len;		/* len > 0, no wrap */
-	const char *name;		/* for messages */
+	uint64_t base, len; /* len > 0, no wrap */
+	const char *name;   /* for messages */
 	void *dev;
 	/*
 	 * @off from base; @len 1, 2, 4 or 8 and wholly inside the range, but not

@@ -48,27 +48,27 @@
 #define IOEOI	 0x40
 
 /* Registers behind IOREGSEL */
-#define IOAPICID    0x00
-#define IOAPICVER   0x01
-#define IOAPICARB   0x02
-#define IOREDTBL    0x10
+#define IOAPICID  0x00
+#define IOAPICVER 0x01
+#define IOAPICARB 0x02
+#define IOREDTBL  0x10
 
-#define ID_SHIFT    24
-#define ID_MASK	    0x0f
+#define ID_SHIFT 24
+#define ID_MASK	 0x0f
 
 /* Redirection entry */
-#define RTE_VECTOR	 0xffULL
-#define RTE_DELIVERY	 (7ULL << 8)
-#define RTE_LOGICAL	 (1ULL << 11)
-#define RTE_STATUS	 (1ULL << 12)	/* read-only; we never have one pending */
-#define RTE_POLARITY	 (1ULL << 13)
-#define RTE_REMOTE_IRR	 (1ULL << 14)	/* read-only */
-#define RTE_LEVEL	 (1ULL << 15)
-#define RTE_MASKED	 (1ULL << 16)
-#define RTE_EXT_DEST	 (0x7fULL << 49)
-#define RTE_DEST	 (0xffULL << 56)
-#define RTE_WRITABLE                                                                     \
-	(RTE_VECTOR | RTE_DELIVERY | RTE_LOGICAL | RTE_POLARITY | RTE_LEVEL | RTE_MASKED | \
+#define RTE_VECTOR     0xffULL
+#define RTE_DELIVERY   (7ULL << 8)
+#define RTE_LOGICAL    (1ULL << 11)
+#define RTE_STATUS     (1ULL << 12) /* read-only; we never have one pending */
+#define RTE_POLARITY   (1ULL << 13)
+#define RTE_REMOTE_IRR (1ULL << 14) /* read-only */
+#define RTE_LEVEL      (1ULL << 15)
+#define RTE_MASKED     (1ULL << 16)
+#define RTE_EXT_DEST   (0x7fULL << 49)
+#define RTE_DEST       (0xffULL << 56)
+#define RTE_WRITABLE                                                                               \
+	(RTE_VECTOR | RTE_DELIVERY | RTE_LOGICAL | RTE_POLARITY | RTE_LEVEL | RTE_MASKED |         \
 	 RTE_EXT_DEST | RTE_DEST)
 
 /* Message address and data: Intel SDM vol. 3, 11.11 */
@@ -79,8 +79,8 @@
 
 struct pin {
 	uint64_t rte;
-	bool level;		/* of the line */
-	bool latched;		/* edge-triggered: an edge waits to be delivered */
+	bool level;   /* of the line */
+	bool latched; /* edge-triggered: an edge waits to be delivered */
 };
 
 struct ioapic {
@@ -123,9 +123,8 @@ static void pin_set_rte(struct ioapic *ioapic, unsigned pin, uint64_t rte)
 	bool routed = rte_routed(rte);
 
 	ioapic->pin[pin].rte = rte;
-	if (routed == rte_routed(old) &&
-	    (!routed || (rte_msi_addr(rte) == rte_msi_addr(old) &&
-			 rte_msi_data(rte) == rte_msi_data(old))))
+	if (routed == rte_routed(old) && (!routed || (rte_msi_addr(rte) == rte_msi_addr(old) &&
+						      rte_msi_data(rte) == rte_msi_data(old))))
 		return;
 	ioapic->out->route(ioapic->out, pin, !routed, rte_msi_addr(rte), rte_msi_data(rte));
 }

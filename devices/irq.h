@@ -34,11 +34,11 @@ static inline void irq_set(struct irq_line *line, bool level)
 }
 
 enum machine_event {
-	MACHINE_POWEROFF,	/* ACPI S5 */
-	MACHINE_RESET,		/* reset register, keyboard controller, ... */
-	MACHINE_PANICKED,	/* pvpanic: the guest kernel crashed */
-	MACHINE_CRASHLOADED,	/* pvpanic: it crashed and runs its own crash kernel */
-	MACHINE_DEBUG_EXIT,	/* a test payload ends the VM; @arg is its status */
+	MACHINE_POWEROFF,    /* ACPI S5 */
+	MACHINE_RESET,	     /* reset register, keyboard controller, ... */
+	MACHINE_PANICKED,    /* pvpanic: the guest kernel crashed */
+	MACHINE_CRASHLOADED, /* pvpanic: it crashed and runs its own crash kernel */
+	MACHINE_DEBUG_EXIT,  /* a test payload ends the VM; @arg is its status */
 };
 
 /* Where devices report machine events. Any thread; returns at once. */

@@ -24,8 +24,8 @@ void pvpanic_init(struct port_dev *dev, uint64_t port, struct machine_events *ev
  * the ports between them belong to others (0x61 is the speaker's).
  */
 struct i8042 {
-	struct bus_range data;		/* @port (0x60) */
-	struct bus_range command;	/* @port + 4 (0x64) */
+	struct bus_range data;	  /* @port (0x60) */
+	struct bus_range command; /* @port + 4 (0x64) */
 	struct machine_events *events;
 };
 

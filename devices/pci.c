@@ -23,9 +23,9 @@
 #include <string.h>
 #include "devices/pci.h"
 
-#define BRIDGE_VENDOR	   0x1b36
-#define BRIDGE_DEVICE	   0x0008
-#define BRIDGE_CLASS	   0x060000 /* bridge, host */
+#define BRIDGE_VENDOR 0x1b36
+#define BRIDGE_DEVICE 0x0008
+#define BRIDGE_CLASS  0x060000 /* bridge, host */
 
 #define PCI_VENDOR_ID	   0x00
 #define PCI_DEVICE_ID	   0x02
@@ -36,21 +36,21 @@
 #define PCI_INTERRUPT_LINE 0x3c
 
 /* Memory space, bus master, parity, SERR, INTx disable: they have no effect by themselves. */
-#define COMMAND_WRITABLE   0x0546
+#define COMMAND_WRITABLE 0x0546
 
 struct pci_bus {
 	pthread_mutex_t lock;
 	struct bus_range range;
-	struct pci_func *slot[PCI_SLOTS];	/* NULL: empty */
+	struct pci_func *slot[PCI_SLOTS]; /* NULL: empty */
 
 	struct pci_func bridge;
-	struct pci_config bridge_config;	/* under the lock */
+	struct pci_config bridge_config; /* under the lock */
 };
 
 /* --- Configuration space as memory --- */
 
-void pci_config_init(struct pci_config *config, uint16_t vendor, uint16_t device,
-		     uint32_t class, uint8_t revision)
+void pci_config_init(struct pci_config *config, uint16_t vendor, uint16_t device, uint32_t class,
+		     uint8_t revision)
 {
 	memset(config, 0, sizeof(*config));
 	bus_put_le(config->data + PCI_VENDOR_ID, 2, vendor);

@@ -11,7 +11,7 @@
 #include "vmm/base/state.h"
 
 #define PCI_SLOTS	  32
-#define PCI_CONFIG_SIZE	  4096		/* PCI Express extended configuration space */
+#define PCI_CONFIG_SIZE	  4096 /* PCI Express extended configuration space */
 #define PCI_ECAM_BUS_SIZE (PCI_SLOTS * 8 * PCI_CONFIG_SIZE)
 
 struct pci_bus;
@@ -39,8 +39,8 @@ struct pci_config {
 };
 
 /* Header type 0 for a function without BARs and interrupts. @class: base, sub, interface. */
-void pci_config_init(struct pci_config *config, uint16_t vendor, uint16_t device,
-		     uint32_t class, uint8_t revision);
+void pci_config_init(struct pci_config *config, uint16_t vendor, uint16_t device, uint32_t class,
+		     uint8_t revision);
 /* What lies beyond the first 256 bytes reads as zero: no extended capabilities. */
 uint32_t pci_config_read(const struct pci_config *config, unsigned reg, unsigned len);
 void pci_config_write(struct pci_config *config, unsigned reg, uint32_t value, unsigned len);

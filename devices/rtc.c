@@ -37,74 +37,74 @@
 #include <time.h>
 #include "devices/rtc.h"
 
-#define CMOS_SIZE     128
+#define CMOS_SIZE 128
 
-#define REG_SEC	      0x00
-#define REG_SEC_ALARM 0x01
-#define REG_MIN	      0x02
-#define REG_MIN_ALARM 0x03
-#define REG_HOUR      0x04
+#define REG_SEC	       0x00
+#define REG_SEC_ALARM  0x01
+#define REG_MIN	       0x02
+#define REG_MIN_ALARM  0x03
+#define REG_HOUR       0x04
 #define REG_HOUR_ALARM 0x05
-#define REG_WDAY      0x06	/* 1: Sunday */
-#define REG_MDAY      0x07
-#define REG_MONTH     0x08
-#define REG_YEAR      0x09
-#define REG_A	      0x0a
-#define REG_B	      0x0b
-#define REG_C	      0x0c
-#define REG_D	      0x0d
-#define REG_CENTURY   0x32
+#define REG_WDAY       0x06 /* 1: Sunday */
+#define REG_MDAY       0x07
+#define REG_MONTH      0x08
+#define REG_YEAR       0x09
+#define REG_A	       0x0a
+#define REG_B	       0x0b
+#define REG_C	       0x0c
+#define REG_D	       0x0d
+#define REG_CENTURY    0x32
 
-#define A_UIP	      0x80
-#define A_RATE	      0x0f
-#define A_DIV_RESET   0x60	/* 11x: divider chain held in reset */
-#define A_INIT	      0x26	/* 32.768 kHz, 1024 Hz periodic */
+#define A_UIP	    0x80
+#define A_RATE	    0x0f
+#define A_DIV_RESET 0x60 /* 11x: divider chain held in reset */
+#define A_INIT	    0x26 /* 32.768 kHz, 1024 Hz periodic */
 
-#define B_SET	      0x80
-#define B_PIE	      0x40
-#define B_AIE	      0x20
-#define B_UIE	      0x10
-#define B_IRQS	      (B_PIE | B_AIE | B_UIE)
-#define B_BINARY      0x04
-#define B_24H	      0x02
+#define B_SET	 0x80
+#define B_PIE	 0x40
+#define B_AIE	 0x20
+#define B_UIE	 0x10
+#define B_IRQS	 (B_PIE | B_AIE | B_UIE)
+#define B_BINARY 0x04
+#define B_24H	 0x02
 
-#define C_IRQF	      0x80
-#define C_PF	      0x40	/* the flags' bits are those of their enables in B */
-#define C_AF	      0x20
-#define C_UF	      0x10
+#define C_IRQF 0x80
+#define C_PF   0x40 /* the flags' bits are those of their enables in B */
+#define C_AF   0x20
+#define C_UF   0x10
 
-#define D_VRT	      0x80	/* RAM and time are valid */
+#define D_VRT 0x80 /* RAM and time are valid */
 
-#define HOUR_PM	      0x80
-#define ALARM_ANY     0xc0
+#define HOUR_PM	  0x80
+#define ALARM_ANY 0xc0
 
 /* Time is microseconds since the beginning of year 0, so it is never negative. */
-#define SECOND	      1000000LL
-#define MINUTE_S      60
-#define HOUR_S	      3600
-#define DAY_S	      86400
-#define EPOCH_DAYS    719528LL	/* 1970-01-01 */
-#define YEARS_MAX     10000LL	/* the registers end at 9999 */
-#define TIME_MAX      (YEARS_MAX * 366 * DAY_S * SECOND)
-#define NEVER	      INT64_MAX
+#define SECOND	   1000000LL
+#define MINUTE_S   60
+#define HOUR_S	   3600
+#define DAY_S	   86400
+#define EPOCH_DAYS 719528LL /* 1970-01-01 */
+#define YEARS_MAX  10000LL  /* the registers end at 9999 */
+#define TIME_MAX   (YEARS_MAX * 366 * DAY_S * SECOND)
+#define NEVER	   INT64_MAX
 
-#define UIP_US	      244	/* time between UIP's rise and the update */
-#define TICKS	      32768	/* of the crystal, per second */
+#define UIP_US		244   /* time between UIP's rise and the update */
+#define TICKS		32768 /* of the crystal, per second */
 #define PERIODIC_MAX_HZ 1024
-#define TIMER_MAX     (60 * SECOND)
+#define TIMER_MAX	(60 * SECOND)
 
 struct rtc {
 	pthread_mutex_t lock;
 	struct loop *loop;
 	struct irq_line irq;
 	struct bus_range range;
-	struct loop_work work;		/* go and look at the timer */
+	struct loop_work work; /* go and look at the timer */
 	struct loop_timer timer;
 
 	uint8_t index;
-	uint8_t cmos[CMOS_SIZE];	/* time registers: valid only while stopped */
-	int64_t offset;			/* guest's time minus host's, microseconds */
-	int64_t last;			/* guest's time of the last rtc_advance() */
+	uint8_t cmos[CMOS_SIZE]; /* time registers: valid only while stopped */
+	int64_t offset;		 /* guest's time minus host's, microseconds */
+	int64_t last;		 /* guest's time of the last rtc_advance() */
 };
 
 /* --- Calendar --- */
@@ -246,14 +246,18 @@ static void set_time(struct rtc *rtc, int64_t t)
 
 /* --- Events --- */
 
-/* Ticks per periodic event, a power of two; 0: off. Data sheet, table 3. */
+/*
+ * Ticks per periodic event, a power of two; 0: off. Data sheet, table 3, but rates above
+ * PERIODIC_MAX_HZ are that: their events are lumped together.
+ */
 static int period_ticks(const struct rtc *rtc)
 {
-	int rate = rtc->cmos[REG_A] & A_RATE;
+	int rate = rtc->cmos[REG_A] & A_RATE, ticks;
 
 	if (rate == 0)
 		return 0;
-	return 1 << (rate <= 2 ? rate + 6 : rate - 1);
+	ticks = 1 << (rate <= 2 ? rate + 6 : rate - 1);
+	return ticks < TICKS / PERIODIC_MAX_HZ ? TICKS / PERIODIC_MAX_HZ : ticks;
 }
 
 /* How many periods of @ticks have ended at time @t. Periods divide a second. */
@@ -262,14 +266,11 @@ static int64_t periods(int64_t t, int ticks)
 	return t / SECOND * TICKS / ticks + t % SECOND * TICKS / SECOND / ticks;
 }
 
-/* The end of the first period after @t that is not sooner than PERIODIC_MAX_HZ allows. */
+/* The end of the first period after @t. */
 static int64_t next_period(int64_t t, int ticks)
 {
-	int64_t k;
+	int64_t k = (t % SECOND * TICKS / SECOND / ticks + 1) * ticks;
 
-	if (ticks < TICKS / PERIODIC_MAX_HZ)
-		ticks = TICKS / PERIODIC_MAX_HZ;
-	k = (t % SECOND * TICKS / SECOND / ticks + 1) * ticks;
 	return t / SECOND * SECOND + (k * SECOND + TICKS - 1) / TICKS;
 }
 

@@ -10,7 +10,7 @@
 
 struct rtc;
 
-#define RTC_PORTS 2		/* index and data */
+#define RTC_PORTS 2 /* index and data */
 
 /*
  * A clock that starts at the host's UTC time; its interrupts go to @irq (ISA IRQ 8), by

@@ -52,33 +52,33 @@
 /* Register offsets; the first two are the divisor latch while DLAB is set. */
 enum { REG_DATA, REG_IER, REG_IIR_FCR, REG_LCR, REG_MCR, REG_LSR, REG_MSR, REG_SCR };
 
-#define IER_RDI	       0x01	/* received data available, time-out */
-#define IER_THRI       0x02	/* transmitter holding register empty */
-#define IER_RLSI       0x04	/* receiver line status */
-#define IER_MSI	       0x08	/* modem status */
-#define IER_ALL	       0x0f
+#define IER_RDI	 0x01 /* received data available, time-out */
+#define IER_THRI 0x02 /* transmitter holding register empty */
+#define IER_RLSI 0x04 /* receiver line status */
+#define IER_MSI	 0x08 /* modem status */
+#define IER_ALL	 0x0f
 
-#define IIR_NONE       0x01
-#define IIR_MSI	       0x00
-#define IIR_THRI       0x02
-#define IIR_RDI	       0x04
-#define IIR_RLSI       0x06
-#define IIR_TIMEOUT    0x0c
-#define IIR_FIFO       0xc0
+#define IIR_NONE    0x01
+#define IIR_MSI	    0x00
+#define IIR_THRI    0x02
+#define IIR_RDI	    0x04
+#define IIR_RLSI    0x06
+#define IIR_TIMEOUT 0x0c
+#define IIR_FIFO    0xc0
 
-#define FCR_ENABLE     0x01
-#define FCR_RESET_RX   0x02
-#define FCR_TRIGGER    0xc0
-#define FCR_KEPT       (FCR_ENABLE | FCR_TRIGGER)
+#define FCR_ENABLE   0x01
+#define FCR_RESET_RX 0x02
+#define FCR_TRIGGER  0xc0
+#define FCR_KEPT     (FCR_ENABLE | FCR_TRIGGER)
 
-#define LCR_DLAB       0x80
+#define LCR_DLAB 0x80
 
-#define MCR_DTR	       0x01
-#define MCR_RTS	       0x02
-#define MCR_OUT1       0x04
-#define MCR_OUT2       0x08
-#define MCR_LOOP       0x10
-#define MCR_ALL	       0x1f
+#define MCR_DTR	 0x01
+#define MCR_RTS	 0x02
+#define MCR_OUT1 0x04
+#define MCR_OUT2 0x08
+#define MCR_LOOP 0x10
+#define MCR_ALL	 0x1f
 
 #define LSR_DR	       0x01
 #define LSR_OE	       0x02
@@ -87,32 +87,32 @@ enum { REG_DATA, REG_IER, REG_IIR_FCR, REG_LCR, REG_MCR, REG_LSR, REG_MSR, REG_S
 #define LSR_TEMT       0x40
 #define LSR_FIFO_ERROR 0x80
 
-#define MSR_DELTA      0x0f	/* DCTS, DDSR, TERI, DDCD: the lines' bits >> 4 */
-#define MSR_CTS	       0x10
-#define MSR_DSR	       0x20
-#define MSR_RI	       0x40
-#define MSR_DCD	       0x80
+#define MSR_DELTA 0x0f /* DCTS, DDSR, TERI, DDCD: the lines' bits >> 4 */
+#define MSR_CTS	  0x10
+#define MSR_DSR	  0x20
+#define MSR_RI	  0x40
+#define MSR_DCD	  0x80
 
-#define FIFO_SIZE      16
-#define TX_RING	       65536
-#define RX_RING	       8192
+#define FIFO_SIZE 16
+#define TX_RING	  65536
+#define RX_RING	  8192
 /* Room kept for what a FIFO reset puts back, and for a break on top of it. */
-#define RX_INPUT_MAX   (RX_RING - FIFO_SIZE - 1)
-#define POLL_READS     16
+#define RX_INPUT_MAX (RX_RING - FIFO_SIZE - 1)
+#define POLL_READS   16
 
 /*
  * Divisor after power-on, of which the data sheet says nothing. 1 is 115200 baud; 0 would
  * make Linux' earlycon, which computes the rate from it, divide by zero.
  */
-#define DIVISOR_INIT   1
+#define DIVISOR_INIT 1
 
 /* A received character: the byte and what is special about it. */
 struct rx_char {
 	uint8_t byte;
-	uint8_t flags;			/* LSR_BI, RX_LOOPED */
+	uint8_t flags; /* LSR_BI, RX_LOOPED */
 };
 
-#define RX_LOOPED 0x01		/* came from our own transmitter: not the sender's */
+#define RX_LOOPED 0x01 /* came from our own transmitter: not the sender's */
 
 struct serial {
 	pthread_mutex_t lock;
@@ -124,15 +124,15 @@ struct serial {
 	atomic_uint_fast64_t tx_count;
 
 	uint8_t dll, dlm, ier, fcr, lcr, mcr, scr;
-	uint8_t line_errors;		/* LSR_OE, LSR_BI: until LSR is read */
-	uint8_t msr_delta;		/* until MSR is read */
-	bool thre_pending;		/* THRE interrupt, enabled or not */
-	bool level;			/* of the interrupt line */
+	uint8_t line_errors; /* LSR_OE, LSR_BI: until LSR is read */
+	uint8_t msr_delta;   /* until MSR is read */
+	bool thre_pending;   /* THRE interrupt, enabled or not */
+	bool level;	     /* of the interrupt line */
 
-	bool tx_busy;			/* no THRE until the ring has drained */
-	bool rx_hold;			/* no input until a driver listens ... */
-	uint8_t rx_polls;		/* ... which this many reads of LSR prove */
-	bool rx_refused;		/* the backend waits for rx_room() */
+	bool tx_busy;	  /* no THRE until the ring has drained */
+	bool rx_hold;	  /* no input until a driver listens ... */
+	uint8_t rx_polls; /* ... which this many reads of LSR prove */
+	bool rx_refused;  /* the backend waits for rx_room() */
 
 	unsigned fifo_head, fifo_n;
 	struct rx_char fifo[FIFO_SIZE];
@@ -496,7 +496,8 @@ static void reg_write(struct serial *s, unsigned reg, uint8_t value)
 	case REG_SCR:
 		s->scr = value;
 		break;
-	/* LSR and MSR are read-only but for factory tests. */
+	default: /* LSR and MSR are read-only but for factory tests */
+		break;
 	}
 }
 

@@ -13,7 +13,7 @@
 
 struct serial;
 
-#define SERIAL_PORTS 8		/* length of the register window */
+#define SERIAL_PORTS 8 /* length of the register window */
 
 /*
  * The host side of the line; without one (NULL, or a NULL function) output vanishes.
@@ -47,7 +47,10 @@ size_t serial_input(struct serial *s, const void *data, size_t len);
 void serial_break(struct serial *s);
 /* The backend has room again. Any thread. */
 void serial_kick_tx(struct serial *s);
-/* Hand everything the guest has sent so far to the backend now. Loop's thread only. */
+/*
+ * Hand everything the guest has sent so far to the backend now; returns how many bytes
+ * it did not take. Loop's thread only.
+ */
 size_t serial_flush(struct serial *s);
 /* Bytes sent by the guest since it was made: what --hang-timeout watches. Any thread. */
 uint64_t serial_tx_count(struct serial *s);

@@ -14,7 +14,8 @@
  * loaded at pref_address, or, when that is not RAM and the kernel is relocatable, at the
  * lowest aligned address above with init_size bytes of RAM.
  *
- * Limits: no 32-bit or real-mode entry, no zImage, nothing below 1 MiB.
+ * Limits: no 32-bit or real-mode entry, no zImage, nothing below 1 MiB, nor above 4 GiB:
+ * the page tables a kernel is entered with end there.
  */
 #include <asm/bootparam.h>
 #include <errno.h>
@@ -109,6 +110,11 @@ static int check_sizes(const struct kernel_file *file, const struct setup_header
 	return 0;
 }
 
+static bool is_free(const struct gmem *mem, uint64_t addr, uint64_t size)
+{
+	return addr >= MAP_HIGH_RAM && gmem_ptr(mem, addr, size) != NULL && addr + size <= MAP_4G;
+}
+
 /* Choose the load address of @size bytes that grow to @need. See the top of the file. */
 static int choose_address(const struct gmem *mem, const struct setup_header *hdr, uint64_t need,
 			  uint64_t *addr, struct err *err)
@@ -117,7 +123,7 @@ static int choose_address(const struct gmem *mem, const struct setup_header *hdr
 	uint64_t pref = hdr->pref_address != 0 ? hdr->pref_address : MAP_HIGH_RAM;
 	uint64_t align = hdr->kernel_alignment;
 
-	if (pref >= MAP_HIGH_RAM && gmem_ptr(mem, pref, need) != NULL) {
+	if (is_free(mem, pref, need)) {
 		*addr = pref;
 		return 0;
 	}
@@ -134,12 +140,10 @@ static int choose_address(const struct gmem *mem, const struct setup_header *hdr
 
 		/* Rounding up may wrap to 0, which is not above pref: no place either. */
 		from = (from + align - 1) & ~(align - 1);
-		if (from < pref || gmem_ptr(mem, from, need) == NULL)
-			continue;
-		if (from + need > MAP_4G && !(hdr->xloadflags & XLF_CAN_BE_LOADED_ABOVE_4G))
-			continue;
-		*addr = from;
-		return 0;
+		if (from >= pref && is_free(mem, from, need)) {
+			*addr = from;
+			return 0;
+		}
 	}
 	return kernel_no_ram(mem, pref, need, err);
 }

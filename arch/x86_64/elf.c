@@ -295,12 +295,15 @@ static int choose_entry(const struct elf_image *elf, enum kernel_entry want,
 			       "--entry linux64");
 	image->entry_kind = want;
 	image->entry = want == KERNEL_ENTRY_PVH ? elf->pvh_entry : elf->entry;
-	/* PVH is entered without paging: an entry above 4 GiB is in no reach. */
-	if (!is_loaded(elf, image->entry) ||
-	    (want == KERNEL_ENTRY_PVH && image->entry > UINT32_MAX))
+	if (!is_loaded(elf, image->entry))
 		return err_set(err, ENOEXEC,
 			       "its %s entry point 0x%" PRIx64 " lies in no segment it loads",
 			       want == KERNEL_ENTRY_PVH ? "PVH" : "64-bit", image->entry);
+	/* PVH is entered without paging, Linux with page tables that end at 4 GiB. */
+	if (image->entry >= MAP_4G)
+		return err_set(err, ENOEXEC,
+			       "its entry point 0x%" PRIx64 " lies above 4 GiB; link it lower",
+			       image->entry);
 	return 0;
 }
 

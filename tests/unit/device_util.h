@@ -13,7 +13,7 @@
 /* An interrupt line and what was done to it. */
 struct test_line {
 	bool level;
-	unsigned edges;			/* times it rose */
+	unsigned edges; /* times it rose */
 };
 
 static inline void test_line_set(struct irq_line *line, bool level)

@@ -40,7 +40,10 @@ static void fake_write(void *dev, uint64_t off, const void *data, unsigned len)
 static struct fake fake(uint8_t number, uint64_t base, uint64_t len)
 {
 	return (struct fake){
-		.range = { .base = base, .len = len, .name = "fake", .read = fake_read,
+		.range = { .base = base,
+			   .len = len,
+			   .name = "fake",
+			   .read = fake_read,
 			   .write = fake_write },
 		.number = number,
 	};

@@ -372,8 +372,7 @@ START_TEST(saved)
 	ck_assert_uint_eq(seen2.sends, 2);
 
 	data = test_save(state_fn, other, &len);
-	ck_assert_int_lt(
-		test_load(state_fn, small, data, len), 0);
+	ck_assert_int_lt(test_load(state_fn, small, data, len), 0);
 	free(data);
 	ioapic_free(other);
 	ioapic_free(small);

@@ -214,26 +214,20 @@ START_TEST(bz_placement)
 	ck_assert_uint_eq(kernel.start, 2 * MIB);
 	bz_check_code(2 * MIB);
 
-	/* The preferred place reaches over the end of low RAM: above the hole. */
-	memory(20 * MIB, 4 * GIB, 32 * MIB);
+	/* The preferred place reaches over the end of the first RAM: to the second. */
+	memory(20 * MIB, 63 * MIB, 32 * MIB);
 	bz_build();
 	ck_assert_int_eq(load(KERNEL_ENTRY_AUTO), 0);
-	ck_assert_uint_eq(kernel.start, 4 * GIB);
-	bz_check_code(4 * GIB);
-
-	/* ... unless it must not be there, */
-	bz_build();
-	bz_header()->xloadflags = XLF_KERNEL_64;
-	refused("needs memory from 0x1000000 to 0x1800000, where the guest has none");
-	/* ... or cannot be moved, */
+	ck_assert_uint_eq(kernel.start, 64 * MIB);
+	bz_check_code(64 * MIB);
+	/* ... unless it cannot be moved, */
 	bz_build();
 	bz_header()->relocatable_kernel = 0;
 	refused("needs memory from 0x1000000 to 0x1800000, where the guest has none");
-	/* ... or its alignment wraps or makes no sense. */
+	/* ... or its alignment leaves no place, or makes no sense. */
 	bz_build();
 	bz_header()->kernel_alignment = 0x80000000;
-	ck_assert_int_eq(load(KERNEL_ENTRY_AUTO), 0);
-	ck_assert_uint_eq(kernel.start, 4 * GIB);
+	refused("needs memory from 0x1000000 to 0x1800000, where the guest has none");
 	bz_build();
 	bz_header()->kernel_alignment = 0x1234;
 	refused("damaged bzImage: kernel_alignment 0x1234 is no power of two");
@@ -244,6 +238,14 @@ START_TEST(bz_placement)
 	bz_header()->pref_address = UINT64_MAX;
 	refused("needs memory from 0xffffffffffffffff to 0xffffffffffffffff, where the guest "
 		"has none");
+
+	/* Not above 4 GiB, even if the kernel could. */
+	memory(20 * MIB, 4 * GIB, 32 * MIB);
+	bz_build();
+	refused("needs memory from 0x1000000 to 0x1800000, where the guest has none");
+	bz_build();
+	bz_header()->pref_address = 4 * GIB;
+	refused("needs memory from 0x100000000 to 0x100800000, where the guest has none");
 }
 END_TEST
 
@@ -551,15 +553,15 @@ START_TEST(elf_refused_entry)
 	elf_phdr(2)->p_offset = 1 * MIB;
 	ck_assert_int_lt(load(KERNEL_ENTRY_AUTO), 0);
 
-	/* Above 4 GiB is RAM, but PVH cannot go there. */
+	/* Above 4 GiB there is RAM, but no CPU starts there. */
 	memory(64 * MIB, 4 * GIB, 64 * MIB);
 	entry = 4 * GIB + 16;
 	elf_build();
 	elf_phdr(0)->p_paddr = 4 * GIB;
 	elf_header()->e_entry = entry;
-	ck_assert_int_eq(load(KERNEL_ENTRY_AUTO), 0);
+	refused("its entry point 0x100000010 lies above 4 GiB; link it lower");
 	elf_add_note(18, "Xen", &entry, 8);
-	refused("its PVH entry point 0x100000010 lies in no segment it loads");
+	refused("its entry point 0x100000010 lies above 4 GiB; link it lower");
 }
 END_TEST
 

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -88,13 +89,18 @@ static const struct {
 } hostile[] = {
 	{ "two\nlines\r", "vmm: two?lines?\n" },
 	{ "\033]0;title\007\177\t", "vmm: ?]0;title???\n" },
-	{ "gr\303\274n \342\202\254 \360\237\220\247", "vmm: gr\303\274n \342\202\254 \360\237\220\247\n" },
-	{ "\302\233" "31m", "vmm: ??31m\n" },		     /* C1: CSI in UTF-8 */
-	{ "\233" "31m", "vmm: ?31m\n" },		     /* and in Latin-1 */
-	{ "\300\212", "vmm: ??\n" },			     /* overlong newline */
+	{ "gr\303\274n \342\202\254 \360\237\220\247",
+	  "vmm: gr\303\274n \342\202\254 \360\237\220\247\n" },
+	{ "\302\233"
+	  "31m",
+	  "vmm: ??31m\n" }, /* C1: CSI in UTF-8 */
+	{ "\233"
+	  "31m",
+	  "vmm: ?31m\n" },					/* and in Latin-1 */
+	{ "\300\212", "vmm: ??\n" },				/* overlong newline */
 	{ "\340\200\212 \360\200\200\212", "vmm: ??? ????\n" }, /* longer still */
-	{ "\355\240\200", "vmm: ???\n" },		     /* surrogate */
-	{ "\364\220\200\200 \377", "vmm: ???? ?\n" },	     /* beyond Unicode */
+	{ "\355\240\200", "vmm: ???\n" },			/* surrogate */
+	{ "\364\220\200\200 \377", "vmm: ???? ?\n" },		/* beyond Unicode */
 	{ "cut \342\202", "vmm: cut ??\n" },
 	{ "\342\202x", "vmm: ??x\n" },
 	{ "%s%n", "vmm: %s%n\n" },
@@ -142,9 +148,9 @@ START_TEST(test_full_pipe)
 	if (_i == 0) /* blocking and non-blocking */
 		fcntl(pipefd[1], F_SETFL, O_NONBLOCK);
 	fcntl(pipefd[0], F_SETFL, O_NONBLOCK);
-	ck_assert_int_gt(fcntl(pipefd[1], F_SETPIPE_SZ, 4096), 0);
+	ck_assert_int_gt(fcntl(pipefd[1], F_SETPIPE_SZ, 8192), 0);
 	memset(junk, 'j', sizeof(junk));
-	ck_assert_int_eq(write(pipefd[1], junk, 4096), 4096);
+	ck_assert_int_eq(write(pipefd[1], junk, 8192), 8192);
 
 	start = seconds();
 	for (int i = 0; i < 1000; i++)
@@ -152,7 +158,7 @@ START_TEST(test_full_pipe)
 	ck_assert(seconds() - start < 3 * LOG_WAIT_MS / 1000.0);
 	while ((n = read(pipefd[0], junk, sizeof(junk))) > 0)
 		total += (size_t)n;
-	ck_assert_uint_eq(total, 4096);
+	ck_assert_uint_eq(total, 8192);
 	log_error("again");
 	ck_assert_str_eq(logged(), "vmm: 1000 messages dropped: nobody was reading\nvmm: again\n");
 	log_error("fine");
@@ -230,7 +236,7 @@ START_TEST(test_limit_disabled)
 }
 END_TEST
 
-#define THREADS 4
+#define THREADS	   4
 #define PER_THREAD 2000
 
 static struct log_limit shared_limit;

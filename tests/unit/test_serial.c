@@ -16,7 +16,7 @@ enum { DATA, IER, IIR, LCR, MCR, LSR, MSR, SCR };
 /* A host side that takes as much as it is told to and keeps it. */
 struct backend {
 	struct serial_backend be;
-	size_t limit;			/* takes no more than this in all */
+	size_t limit; /* takes no more than this in all */
 	size_t n, calls;
 	unsigned rooms;
 	char data[4 * TX_RING];
@@ -133,21 +133,21 @@ START_TEST(linux_autoconfig)
 	uint8_t status1, status2, mcr;
 
 	out(IER, 0);
-	ck_assert_uint_eq(in(IER) & 0x0f, 0);
+	ck_assert_uint_eq(in(IER)&0x0f, 0);
 	out(IER, 0x0f);
-	ck_assert_uint_eq(in(IER) & 0x0f, 0x0f);
+	ck_assert_uint_eq(in(IER)&0x0f, 0x0f);
 	out(IER, 0);
 
 	mcr = in(MCR);
 	out(MCR, 0x1a); /* loopback, OUT2, RTS: must come back as DCD, CTS */
-	ck_assert_uint_eq(in(MSR) & 0xf0, 0x90);
+	ck_assert_uint_eq(in(MSR)&0xf0, 0x90);
 	out(MCR, mcr);
 
 	out(LCR, 0xbf); /* no enhanced feature register */
 	out(FCR, 0);
 	out(LCR, 0);
 	out(FCR, 0x01);
-	ck_assert_uint_eq(in(IIR) & 0xc0, 0xc0);
+	ck_assert_uint_eq(in(IIR)&0xc0, 0xc0);
 	out(LCR, 0x80);
 	ck_assert_uint_ne(in(IIR), 0);
 	out(LCR, 0xbf);
@@ -167,14 +167,14 @@ START_TEST(linux_autoconfig)
 	ck_assert(!((status2 ^ status1) & 0x10));
 
 	out(FCR, 0x21); /* no 64-byte FIFO */
-	ck_assert_uint_eq(in(IIR) & 0xe0, 0xc0);
+	ck_assert_uint_eq(in(IIR)&0xe0, 0xc0);
 	out(LCR, 0x80);
 	out(FCR, 0x21);
-	ck_assert_uint_eq(in(IIR) & 0xe0, 0xc0);
+	ck_assert_uint_eq(in(IIR)&0xe0, 0xc0);
 	out(LCR, 0);
 	out(IER, 0x40); /* no XScale */
 	ck_assert_uint_eq(in(IER), 0);
-	ck_assert_uint_eq(in(FCR) & 0x0f, 0x01);
+	ck_assert_uint_eq(in(FCR)&0x0f, 0x01);
 }
 END_TEST
 
@@ -182,17 +182,17 @@ END_TEST
 START_TEST(linux_thre_test)
 {
 	out(IER, 0x02);
-	ck_assert_uint_eq(in(IIR) & 0x0f, 0x02);
-	ck_assert_uint_eq(in(IIR) & 0x0f, 0x01); /* reading took it away */
+	ck_assert_uint_eq(in(IIR)&0x0f, 0x02);
+	ck_assert_uint_eq(in(IIR)&0x0f, 0x01); /* reading took it away */
 	out(IER, 0);
 	out(IER, 0x02); /* it must be asserted again */
 	ck_assert(line.level);
-	ck_assert_uint_eq(in(IIR) & 0x0f, 0x02);
+	ck_assert_uint_eq(in(IIR)&0x0f, 0x02);
 	ck_assert(!line.level);
 	out(IER, 0);
 	out(IER, 0x02);
-	ck_assert(in(LSR) & 0x40);
-	ck_assert_uint_eq(in(IIR) & 0x0f, 0x02);
+	ck_assert(in(LSR)&0x40);
+	ck_assert_uint_eq(in(IIR)&0x0f, 0x02);
 }
 END_TEST
 
@@ -210,8 +210,12 @@ START_TEST(output)
 	run_loop();
 	ck_assert_uint_eq(host.calls, 1);
 	out(DATA, '!');
-	serial_flush(serial);
+	ck_assert_uint_eq(serial_flush(serial), 0);
 	ck_assert_uint_eq(host.n, 13);
+	host.limit = 14;
+	out(DATA, 'x');
+	out(DATA, 'y');
+	ck_assert_uint_eq(serial_flush(serial), 1);
 }
 END_TEST
 
@@ -238,7 +242,7 @@ START_TEST(slow_backend)
 	host.limit = 100;
 	out(FCR, 0x01);
 	out(IER, 0x02);
-	while (in(LSR) & 0x20) {
+	while (in(LSR)&0x20) {
 		/* A driver writes a FIFO full without looking again. */
 		for (int i = 0; i < 16; i++)
 			out(DATA, sent++ % 251);
@@ -247,8 +251,8 @@ START_TEST(slow_backend)
 	}
 	ck_assert_uint_eq(host.n, 100);
 	ck_assert_uint_gt(sent, TX_RING - 16);
-	ck_assert_uint_eq(in(LSR) & 0x60, 0);
-	ck_assert_uint_eq(in(IIR) & 0x0f, 0x01);
+	ck_assert_uint_eq(in(LSR)&0x60, 0);
+	ck_assert_uint_eq(in(IIR)&0x0f, 0x01);
 	ck_assert(!line.level);
 	out(IER, 0); /* enabling does not raise it when the transmitter is busy */
 	out(IER, 0x02);
@@ -258,11 +262,11 @@ START_TEST(slow_backend)
 	serial_kick_tx(serial);
 	run_loop();
 	ck_assert_uint_eq(host.n, 200);
-	ck_assert_uint_eq(in(LSR) & 0x60, 0);
+	ck_assert_uint_eq(in(LSR)&0x60, 0);
 	host.limit = sizeof(host.data);
 	serial_kick_tx(serial);
 	run_loop();
-	ck_assert_uint_eq(in(LSR) & 0x60, 0x60);
+	ck_assert_uint_eq(in(LSR)&0x60, 0x60);
 	ck_assert(line.level);
 	ck_assert_uint_eq(host.n, sent); /* nothing was lost */
 	for (size_t i = 0; i < sent; i++)
@@ -435,7 +439,7 @@ START_TEST(nothing_lost_at_startup)
 		out(IER, 0x05);
 		out(FCR, 0x81); /* set_termios, after the interrupt was enabled */
 		for (int i = 0; i < 5; i++) {
-			ck_assert(in(LSR) & 0x01);
+			ck_assert(in(LSR)&0x01);
 			got[n++] = in(DATA);
 		}
 		out(IER, 0); /* shutdown with input in the FIFO */
@@ -443,7 +447,7 @@ START_TEST(nothing_lost_at_startup)
 	out(FCR, 0x07);
 	in(DATA);
 	open_port();
-	while (in(LSR) & 0x01)
+	while (in(LSR)&0x01)
 		got[n++] = in(DATA);
 	ck_assert_uint_eq(n, sizeof(text));
 	ck_assert_mem_eq(got, text, n);
@@ -457,10 +461,10 @@ START_TEST(polling_guest)
 
 	out(FCR, 0x07);
 	serial_input(serial, "ok", 2);
-	while (!(in(LSR) & 0x01))
+	while (!(in(LSR)&0x01))
 		ck_assert_int_lt(polls++, 20);
 	ck_assert_uint_eq(in(DATA), 'o');
-	ck_assert(in(LSR) & 0x01);
+	ck_assert(in(LSR)&0x01);
 	ck_assert_uint_eq(in(DATA), 'k');
 	ck_assert_uint_eq(in(LSR), 0x60);
 }
@@ -492,7 +496,7 @@ START_TEST(flow_control)
 	ck_assert_uint_gt(serial_input(serial, text, 1000), 0);
 	for (; out_n < in_n; out_n++)
 		ck_assert_uint_eq(in(DATA), (uint8_t)text[out_n]);
-	ck_assert_uint_eq(in(LSR) & 0x10, 0x10);
+	ck_assert_uint_eq(in(LSR)&0x10, 0x10);
 	ck_assert_uint_eq(in(DATA), 0);
 	ck_assert_uint_eq(in(DATA), (uint8_t)text[0]);
 	run_loop();
@@ -596,7 +600,7 @@ START_TEST(forged)
 	ck_assert_int_eq(test_load(state_fn, serial, data, len), 0);
 	state_free(st);
 	ck_assert_uint_eq(in(IER), 0x0f);
-	ck_assert_uint_eq(in(LSR) & 0x60, 0); /* a full ring is a busy transmitter */
+	ck_assert_uint_eq(in(LSR)&0x60, 0); /* a full ring is a busy transmitter */
 	out(FCR, 0x07);
 	serial_break(serial);
 	ck_assert_uint_eq(serial_input(serial, "a", 1), 0);
@@ -670,7 +674,7 @@ static void *printer(void *arg)
 {
 	(void)arg;
 	for (unsigned i = 0; i < 150000; i++) {
-		while (!(in(LSR) & 0x20))
+		while (!(in(LSR)&0x20))
 			;
 		out(DATA, i % 251);
 	}

@@ -65,11 +65,11 @@ struct log_limit {
 bool log_limit_pass(struct log_limit *limit);
 
 /* log_print() for what a guest can cause; one limit per place in the code. */
-#define log_limited(level, ...)                                     \
-	do {                                                        \
-		static struct log_limit limit_here_;                \
-		if (log_enabled(level) && log_limit_pass(&limit_here_)) \
-			log_print(level, __VA_ARGS__);              \
+#define log_limited(level, ...)                                                                    \
+	do {                                                                                       \
+		static struct log_limit limit_here_;                                               \
+		if (log_enabled(level) && log_limit_pass(&limit_here_))                            \
+			log_print(level, __VA_ARGS__);                                             \
 	} while (0)
 
 #endif

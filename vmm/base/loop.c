@@ -19,9 +19,10 @@
  * Posted work. loop->posted is a stack that any thread pushes on with one compare-and-
  * swap; the loop's thread takes all of it with one exchange, turns it round and appends
  * it to loop->pending, which is its own. There is no pop of a single element, hence no
- * ABA problem. Only the thread that finds the stack empty writes to the eventfd; as the
- * eventfd is read before the stack is taken, whoever pushes after that finds it empty
- * and wakes the loop once more.
+ * ABA problem. Only the thread that finds the stack empty writes to the eventfd. The
+ * loop reads the eventfd first and takes the stack then, in one callback: whoever pushes
+ * later finds the stack empty and wakes the loop once more. (The other way round, a push
+ * in between would lose its wake-up.) A pass does not wait while @pending has work.
  *
  * work->queued goes from false to true by an exchange in loop_post(), and back by one
  * just before @fn runs. Both are read-modify-writes, so a poster that finds it still
@@ -48,11 +49,12 @@
 
 struct loop {
 	int epfd;
-	struct loop_fd wake;	       /* the eventfd */
-	struct loop_timer timers;      /* head of the ring, earliest first */
-	struct loop_work *pending;     /* taken from @posted, oldest first */
+	struct loop_fd wake;	   /* the eventfd */
+	struct loop_timer timers;  /* head of the ring, earliest first */
+	struct loop_work *pending; /* taken from @posted, oldest first */
 	struct loop_work **pending_end;
 	unsigned npending;
+	unsigned nrun;			    /* of these, to be run in this pass: the first ones */
 	_Atomic(struct loop_work *) posted; /* by any thread, newest first */
 	_Atomic int quit;		    /* what loop_run() shall return, -1 if it shall run */
 	int nbatch;
@@ -67,19 +69,40 @@ uint64_t loop_now_ns(void)
 	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
 }
 
-/* The eventfd is ready: reading it is all; the work is found in every pass anyway. */
+static void loop_wake(struct loop *loop)
+{
+	/* It can fail only when the counter is full, and then the loop is awake already. */
+	(void)eventfd_write(loop->wake.fd, 1);
+}
+
+/* Move everything posted so far to the end of loop->pending, in the order of posting. */
+static void loop_take_posted(struct loop *loop)
+{
+	struct loop_work *work = atomic_exchange(&loop->posted, NULL);
+	struct loop_work *first = NULL, *last = work;
+
+	if (work == NULL)
+		return;
+	while (work != NULL) {
+		struct loop_work *next = work->next;
+
+		work->next = first;
+		first = work;
+		work = next;
+		loop->npending++;
+	}
+	*loop->pending_end = first;
+	loop->pending_end = &last->next;
+}
+
+/* The eventfd is ready. The order of the two matters: see the top. */
 static void loop_awake(struct loop_fd *lfd, uint32_t events)
 {
 	eventfd_t count;
 
 	(void)events;
 	(void)eventfd_read(lfd->fd, &count);
-}
-
-static void loop_wake(struct loop *loop)
-{
-	/* It can fail only when the counter is full, and then the loop is awake already. */
-	(void)eventfd_write(loop->wake.fd, 1);
+	loop_take_posted(lfd->loop);
 }
 
 struct loop *loop_new(struct err *err)
@@ -113,26 +136,6 @@ struct loop *loop_new(struct err *err)
 fail:
 	loop_free(loop);
 	return NULL;
-}
-
-/* Move everything posted so far to the end of loop->pending, in the order of posting. */
-static void loop_take_posted(struct loop *loop)
-{
-	struct loop_work *work = atomic_exchange(&loop->posted, NULL);
-	struct loop_work *first = NULL, *last = work;
-
-	if (work == NULL)
-		return;
-	while (work != NULL) {
-		struct loop_work *next = work->next;
-
-		work->next = first;
-		first = work;
-		work = next;
-		loop->npending++;
-	}
-	*loop->pending_end = first;
-	loop->pending_end = &last->next;
 }
 
 /* Unlink *@link from loop->pending; it may be posted again from here on. */
@@ -284,15 +287,19 @@ void loop_post(struct loop *loop, struct loop_work *work)
 
 void loop_unpost(struct loop *loop, struct loop_work *work)
 {
+	struct loop_work **link;
+	unsigned i = 0;
+
 	if (!atomic_load(&work->queued))
 		return;
 	loop_take_posted(loop);
-	for (struct loop_work **link = &loop->pending; *link != NULL; link = &(*link)->next) {
-		if (*link == work) {
-			loop_unlink_work(loop, link);
-			return;
-		}
-	}
+	for (link = &loop->pending; *link != NULL && *link != work; link = &(*link)->next)
+		i++;
+	if (*link == NULL)
+		return;
+	if (i < loop->nrun)
+		loop->nrun--;
+	loop_unlink_work(loop, link);
 }
 
 void loop_quit(struct loop *loop, int result)
@@ -329,14 +336,15 @@ static void loop_run_posted(struct loop *loop)
 {
 	loop_take_posted(loop);
 	/* Counted, because a callback's loop_unpost() may append to the list. */
-	for (unsigned n = loop->npending; n > 0 && loop->pending != NULL; n--) {
+	loop->nrun = loop->npending;
+	while (loop->nrun > 0 && !loop_quitting(loop)) {
 		struct loop_work *work;
 
-		if (loop_quitting(loop))
-			return;
+		loop->nrun--;
 		work = loop_unlink_work(loop, &loop->pending);
 		work->fn(work);
 	}
+	loop->nrun = 0;
 }
 
 static void loop_run_fds(struct loop *loop)
@@ -380,7 +388,6 @@ int loop_run_once(struct loop *loop, int timeout_ms)
 		return -errno;
 	loop->nbatch = n < 0 ? 0 : n;
 
-	/* Descriptors before posted work: the eventfd must be read before the stack is taken. */
 	loop_run_timers(loop);
 	loop_run_fds(loop);
 	loop_run_posted(loop);

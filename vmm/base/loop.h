@@ -41,7 +41,7 @@ struct loop_timer {
 	void (*fn)(struct loop_timer *timer);
 	/* private */
 	struct loop *loop;
-	uint64_t deadline_ns;	/* CLOCK_MONOTONIC */
+	uint64_t deadline_ns; /* CLOCK_MONOTONIC */
 	struct loop_timer *prev, *next;
 	bool armed;
 };

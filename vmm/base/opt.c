@@ -290,8 +290,7 @@ static int apply_maybe(const struct opt *table, void *config, const struct opt *
 	if (text == NULL && takes_no_value(opt))
 		text = negated ? "off" : "on";
 	if (text == NULL)
-		return err_set(err, EINVAL, "--%s: needs a value (%s)", opt->name,
-			       value_name(opt));
+		return err_set(err, EINVAL, "--%s: needs a value (%s)", opt->name, value_name(opt));
 	return apply(table, config, opt, text, err);
 }
 
@@ -362,8 +361,8 @@ static int parse_one(const struct opt *table, void *config, int argc, char *cons
 	return apply_maybe(table, config, opt, negated, value, err);
 }
 
-int opt_parse(const struct opt *table, void *config, int argc, char *const *argv,
-	      bool stop_at_word, int *used, struct err *err)
+int opt_parse(const struct opt *table, void *config, int argc, char *const *argv, bool stop_at_word,
+	      int *used, struct err *err)
 {
 	struct opt_seen once = { { 0 } };
 	int i;

@@ -9,12 +9,12 @@
  *
  * The first key's name may be left out (a value that has '=' in it or is the name of a
  * flag key needs it: path=a=b), a flag key alone means "=on", "\," is a comma inside a
- * value; a backslash before anything else is itself. A `plain` option takes its whole argument as the value of
- * its only key, commas and all (paths, kernel command lines). A plain option whose
- * key is OPT_BOOL may stand alone (`--pit`) or negated (`--no-acpi`); its value,
- * if given, needs '=' (`--pit=off`). A `max` above 1 makes the option repeatable:
- * each use adds an element to a `struct opt_list`. Giving an option that is not
- * repeatable twice on one command line, or a key twice, is an error. Nothing is ignored.
+ * value; a backslash before anything else is itself. A `plain` option takes its whole argument as
+ *the value of its only key, commas and all (paths, kernel command lines). A plain option whose key
+ *is OPT_BOOL may stand alone (`--pit`) or negated (`--no-acpi`); its value, if given, needs '='
+ *(`--pit=off`). A `max` above 1 makes the option repeatable: each use adds an element to a `struct
+ *opt_list`. Giving an option that is not repeatable twice on one command line, or a key twice, is
+ *an error. Nothing is ignored.
  *
  * The command line may be parsed over a configuration that came from JSON: an option
  * that is not repeatable then replaces what was there as a whole, keys not given fall
@@ -41,44 +41,44 @@
 #include "vmm/base/err.h"
 
 enum opt_type {
-	OPT_BOOL,	/* bool:     on|off */
-	OPT_UINT,	/* uint64_t: decimal or 0x, within min..max */
-	OPT_SIZE,	/* uint64_t: bytes, at most INT64_MAX; K M G T; bare: times .unit */
-	OPT_TIME,	/* uint64_t: nanoseconds; ns us ms s m h; bare = seconds; 0 = never */
-	OPT_STR,	/* char *:   malloc'ed, NULL when not given */
-	OPT_ENUM,	/* int:      index into .values */
+	OPT_BOOL, /* bool:     on|off */
+	OPT_UINT, /* uint64_t: decimal or 0x, within min..max */
+	OPT_SIZE, /* uint64_t: bytes, at most INT64_MAX; K M G T; bare: times .unit */
+	OPT_TIME, /* uint64_t: nanoseconds; ns us ms s m h; bare = seconds; 0 = never */
+	OPT_STR,  /* char *:   malloc'ed, NULL when not given */
+	OPT_ENUM, /* int:      index into .values */
 };
 
 struct opt_key {
 	const char *name;
 	enum opt_type type;
-	size_t offset;			/* in the option's structure */
-	const char *arg;		/* what help calls the value: "SIZE", "PATH" */
-	const char *def;		/* default in command line syntax; NULL: zero/none */
-	const char *help;		/* one line, lower case, no full stop */
-	uint64_t min, max;		/* OPT_UINT/SIZE/TIME, inclusive; max 0: no limit */
-	uint64_t unit;			/* OPT_SIZE: what a bare number counts; 0 means 1 */
-	const char *const *values;	/* OPT_ENUM: NULL-terminated */
-	bool required;			/* whenever its option is given */
+	size_t offset;		   /* in the option's structure */
+	const char *arg;	   /* what help calls the value: "SIZE", "PATH" */
+	const char *def;	   /* default in command line syntax; NULL: zero/none */
+	const char *help;	   /* one line, lower case, no full stop */
+	uint64_t min, max;	   /* OPT_UINT/SIZE/TIME, inclusive; max 0: no limit */
+	uint64_t unit;		   /* OPT_SIZE: what a bare number counts; 0 means 1 */
+	const char *const *values; /* OPT_ENUM: NULL-terminated */
+	bool required;		   /* whenever its option is given */
 };
 
 struct opt {
-	const char *name;		/* without dashes */
-	char letter;			/* short name, or 0 */
-	const char *alias;		/* second long name, or NULL */
-	const struct opt_key *keys;	/* ends with name == NULL; at most 64 */
-	size_t offset;			/* of the structure (or opt_list) in the config */
-	size_t size;			/* repeatable: size of an element */
-	unsigned max;			/* repeatable: at most so many; 0 or 1: not repeatable */
+	const char *name;	    /* without dashes */
+	char letter;		    /* short name, or 0 */
+	const char *alias;	    /* second long name, or NULL */
+	const struct opt_key *keys; /* ends with name == NULL; at most 64 */
+	size_t offset;		    /* of the structure (or opt_list) in the config */
+	size_t size;		    /* repeatable: size of an element */
+	unsigned max;		    /* repeatable: at most so many; 0 or 1: not repeatable */
 	bool plain;
-	bool hidden;			/* not part of the JSON (--config, --dry-run, --help) */
-	const char *help;		/* one or more sentences for help and manual */
-	const char *section;		/* heading in help and manual; NULL: as the one before */
+	bool hidden;	     /* not part of the JSON (--config, --dry-run, --help) */
+	const char *help;    /* one or more sentences for help and manual */
+	const char *section; /* heading in help and manual; NULL: as the one before */
 };
 
 /* First member of every config structure: which options were given, by table index. */
 struct opt_seen {
-	uint64_t bits[2];		/* so a table has at most 128 options */
+	uint64_t bits[2]; /* so a table has at most 128 options */
 };
 
 /* What a repeatable option fills: @n elements of opt.size bytes at @items. */
@@ -99,8 +99,8 @@ int opt_defaults(const struct opt *table, void *config, struct err *err);
  * ERANGE for a number, ENOMEM) and name the option, the value found, what is valid, and
  * the nearest match. After an error @config is good for opt_free() only.
  */
-int opt_parse(const struct opt *table, void *config, int argc, char *const *argv,
-	      bool stop_at_word, int *used, struct err *err);
+int opt_parse(const struct opt *table, void *config, int argc, char *const *argv, bool stop_at_word,
+	      int *used, struct err *err);
 
 /*
  * Apply one option written as on the command line: name "mem", value "512M"; or a flag,

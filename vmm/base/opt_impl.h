@@ -53,9 +53,9 @@ int opt_unknown(const char *what, const char *word, const char *const *words, st
 /* One use of an option, while its keys are being set. */
 struct opt_use {
 	const struct opt *opt;
-	struct opt_list *list;	/* repeatable: where the element goes, else NULL */
-	void *base;		/* the structure being filled */
-	uint64_t given;		/* keys set so far, by index */
+	struct opt_list *list; /* repeatable: where the element goes, else NULL */
+	void *base;	       /* the structure being filled */
+	uint64_t given;	       /* keys set so far, by index */
 };
 
 /*

@@ -231,7 +231,8 @@ static int set_keys(struct opt_use *use, const json_t *json, struct err *err)
 
 	if (!json_is_object(json))
 		return err_set(err, EINVAL, "must be an object, not %s", type_name(json));
-	json_object_foreach((json_t *)json, name, value) {
+	json_object_foreach((json_t *)json, name, value)
+	{
 		const struct opt_key *key = opt_find_key(use->opt, name, strlen(name));
 		int rc;
 
@@ -251,8 +252,8 @@ static int use_from_json(const struct opt *table, void *config, const struct opt
 	int rc = opt_use_begin(&use, opt, config, err);
 
 	if (rc == 0)
-		rc = opt->plain ? set_value(&use, &opt->keys[0], json, err) :
-				  set_keys(&use, json, err);
+		rc = opt->plain ? set_value(&use, &opt->keys[0], json, err)
+				: set_keys(&use, json, err);
 	if (rc == 0)
 		rc = opt_use_end(&use, table, config, err);
 	if (rc < 0)
@@ -270,7 +271,8 @@ static int list_from_json(const struct opt *table, void *config, const struct op
 		err_set(err, EINVAL, "must be an array, not %s", type_name(json));
 		return err_context(err, "%s", opt->name);
 	}
-	json_array_foreach((json_t *)json, i, value) {
+	json_array_foreach((json_t *)json, i, value)
+	{
 		if (use_from_json(table, config, opt, value, err) < 0)
 			return err_context(err, "%s[%zu]", opt->name, i);
 	}
@@ -291,7 +293,8 @@ int opt_from_json(const struct opt *table, void *config, const json_t *json, str
 	}
 	words[n] = NULL;
 
-	json_object_foreach((json_t *)json, name, value) {
+	json_object_foreach((json_t *)json, name, value)
+	{
 		const struct opt *opt = table;
 		int rc;
 

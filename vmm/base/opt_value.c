@@ -356,8 +356,8 @@ static int set_string(const struct opt_key *key, void *base, const char *who, co
 	return 0;
 }
 
-static int set_enum(const struct opt *opt, const struct opt_key *key, void *base,
-		    const char *text, struct err *err)
+static int set_enum(const struct opt *opt, const struct opt_key *key, void *base, const char *text,
+		    struct err *err)
 {
 	for (int i = 0; key->values[i] != NULL; i++) {
 		if (strcmp(key->values[i], text) == 0) {

@@ -51,32 +51,32 @@ static const char *const kind_names[] = {
 
 /* A section that is open. Level 0 is the file itself, which holds sections only. */
 struct level {
-	size_t name;			   /* offset of the name in the data */
+	size_t name; /* offset of the name in the data */
 	uint8_t name_len;
-	size_t start, end;		   /* payload; @end only when loading */
-	unsigned items;			   /* children */
-	size_t pos;			   /* where the next search begins ... */
-	unsigned index;			   /* ... and the number of the child there */
+	size_t start, end;		      /* payload; @end only when loading */
+	unsigned items;			      /* children */
+	size_t pos;			      /* where the next search begins ... */
+	unsigned index;			      /* ... and the number of the child there */
 	uint64_t asked[STATE_ITEMS_MAX / 64]; /* loading: children that were asked for */
 };
 
 struct state {
 	bool loading, finished;
-	struct err err;		/* the first error; sticks */
-	uint8_t *buf;		/* saving: ours */
-	const uint8_t *data;	/* what is read: @buf, or the caller's bytes */
+	struct err err;	     /* the first error; sticks */
+	uint8_t *buf;	     /* saving: ours */
+	const uint8_t *data; /* what is read: @buf, or the caller's bytes */
 	size_t len, cap;
-	unsigned depth;		/* sections open */
+	unsigned depth; /* sections open */
 	struct level levels[STATE_DEPTH_MAX + 1];
 };
 
 /* A field or section in the data. */
 struct item {
 	uint8_t kind, name_len;
-	size_t name;		/* offset */
-	uint32_t version;	/* sections */
-	size_t data, next;	/* offsets of the payload and of what follows it */
-	unsigned index;		/* its number among its siblings */
+	size_t name;	   /* offset */
+	uint32_t version;  /* sections */
+	size_t data, next; /* offsets of the payload and of what follows it */
+	unsigned index;	   /* its number among its siblings */
 };
 
 /* CRC-64/XZ (ECMA-182 polynomial, reflected), four bits at a time. */

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Saved states from whoever could write the file: arbitrary sections behind a header and
+ * before a checksum that are right, loaded by a device that uses every type of field.
+ * What loads without an error must come out the same when it is saved and loaded again.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "vmm/base/state.h"
+
+struct queue {
+	uint16_t size;
+	bool ready;
+};
+
+struct device {
+	uint8_t a;
+	uint16_t b;
+	uint32_t c;
+	uint64_t d;
+	bool e;
+	uint8_t bytes[4];
+	uint8_t blob[8];
+	size_t blob_len;
+	struct queue queues[3];
+};
+
+static void device_state(struct device *dev, struct state *s)
+{
+	state_begin(s, "dev", 3);
+	state_u8(s, "a", &dev->a);
+	state_u16(s, "b", &dev->b);
+	state_u32(s, "c", &dev->c);
+	state_u64(s, "d", &dev->d);
+	state_bool(s, "e", &dev->e);
+	state_bytes(s, "f", dev->bytes, sizeof(dev->bytes));
+	state_blob(s, "g", dev->blob, &dev->blob_len, sizeof(dev->blob));
+	if (dev->blob_len > sizeof(dev->blob))
+		abort();
+	for (int i = 0; i < 3; i++) {
+		char name[2] = { (char)('0' + i), '\0' };
+
+		if (state_loading(s) && !state_has(s, name))
+			continue;
+		state_begin(s, name, 1);
+		state_u16(s, "s", &dev->queues[i].size);
+		state_bool(s, "r", &dev->queues[i].ready);
+		if (dev->queues[i].size > 1024)
+			state_fail(s, "size %u", dev->queues[i].size);
+		state_end(s);
+	}
+	state_end(s);
+}
+
+static int load(struct device *dev, const void *data, size_t len)
+{
+	struct err err = ERR_INIT;
+	struct state *s = state_new_load(data, len, &err);
+	int rc;
+
+	if (s == NULL) {
+		if (err.code == 0 || err.msg[0] == '\0')
+			abort();
+		return -err.code;
+	}
+	device_state(dev, s);
+	rc = state_finish(s, NULL, NULL, &err);
+	if ((rc < 0) != (err.code != 0))
+		abort();
+	state_free(s);
+	return rc;
+}
+
+static void check(struct device *dev)
+{
+	struct state *s = state_new_save();
+	struct device other;
+	struct err err;
+	const void *data;
+	size_t len;
+
+	device_state(dev, s);
+	memset(&other, 0, sizeof(other));
+	if (state_finish(s, &data, &len, &err) < 0 || load(&other, data, len) < 0)
+		abort();
+	if (memcmp(dev->blob, other.blob, sizeof(other.blob)) != 0 || dev->d != other.d ||
+	    dev->blob_len != other.blob_len || dev->queues[2].size != other.queues[2].size)
+		abort();
+	state_free(s);
+}
+
+/* CRC-64/XZ, bit by bit. */
+static uint64_t crc64(const uint8_t *p, size_t len)
+{
+	uint64_t crc = ~0ULL;
+
+	while (len-- > 0) {
+		crc ^= *p++;
+		for (int i = 0; i < 8; i++)
+			crc = crc >> 1 ^ (crc & 1 ? 0xc96c5795d7870f42ULL : 0);
+	}
+	return ~crc;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct device dev = { 0 };
+	size_t len = 12 + size;
+	uint8_t *file = malloc(len + 8);
+	uint64_t crc;
+
+	/* As it is, without the help below, too. */
+	load(&dev, data, size);
+
+	memset(&dev, 0, sizeof(dev));
+	memcpy(file, "VMMSTATE\1\0\0\0", 12);
+	if (size > 0)
+		memcpy(file + 12, data, size);
+	crc = crc64(file, len);
+	for (int i = 0; i < 8; i++)
+		file[len + i] = (uint8_t)(crc >> 8 * i);
+	if (load(&dev, file, len + 8) == 0)
+		check(&dev);
+	free(file);
+	return 0;
+}
