@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The option table of `vmm [boot]`, and the rules that tie options together. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include "vmm/config.h"
 
 #define MIB (1ULL << 20)
@@ -131,7 +133,7 @@ const struct opt vm_options[] = {
 		  "panic." },
 
 	{ .name = "verbose", .letter = 'v', .keys = verbose_keys, .plain = true,
-	  .offset = CONFIG(verbose), .section = "Monitor", .help = "More messages on stderr." },
+	  .offset = CONFIG(verbose), .section = "Monitor", .help = "More messages on stderr, and the registers of a guest that had to be ended." },
 	{ .name = "config", .keys = config_keys, .plain = true, .hidden = true,
 	  .offset = CONFIG(config_path),
 	  .help = "Read options from a JSON file; those of the command line go over it." },
@@ -147,9 +149,20 @@ const struct opt vm_options[] = {
 static int load_json(struct vm_config *cfg, const char *path, struct err *err)
 {
 	json_error_t where;
-	json_t *json = json_load_file(path, JSON_REJECT_DUPLICATES, &where);
+	struct stat st;
+	json_t *json;
+	FILE *file;
 	int r;
 
+	file = fopen(path, "re");
+	if (file == NULL)
+		return err_sys(err, errno, "config %s: cannot open", path);
+	if (fstat(fileno(file), &st) == 0 && S_ISDIR(st.st_mode)) {
+		fclose(file);
+		return err_set(err, EISDIR, "config %s: is a directory; name the file in it", path);
+	}
+	json = json_loadf(file, JSON_REJECT_DUPLICATES, &where);
+	fclose(file);
 	if (json == NULL)
 		return err_set(err, EINVAL, "config %s: line %d: %s", path, where.line, where.text);
 	r = opt_from_json(vm_options, cfg, json, err);
@@ -179,18 +192,36 @@ static int parse_with_file(struct vm_config *cfg, int argc, char *const *argv, s
 	return r;
 }
 
-static int check(const struct vm_config *cfg, struct err *err)
+static int check_path(const char *option, const char *path, struct err *err)
 {
-	const struct gmem_config *mem = &cfg->machine.mem;
+	if (path == NULL || *path != '\0')
+		return 0;
+	return err_set(err, EINVAL, "%s: the path is empty; name a file", option);
+}
+
+static int check_mem(const struct gmem_config *mem, struct err *err)
+{
 	uint64_t unit = mem->huge == GMEM_HUGE_1G ? 1024 * MIB :
 			mem->huge == GMEM_HUGE_2M ? 2 * MIB :
 						    GMEM_PAGE_SIZE;
 
+	if (mem->size % unit == 0)
+		return 0;
+	return err_set(err, EINVAL,
+		       "--mem: size of %llu bytes is not a multiple of the page size, %s; round it up",
+		       (unsigned long long)mem->size,
+		       unit == GMEM_PAGE_SIZE ? "4K" : hugepage_names[mem->huge]);
+}
+
+static int check(const struct vm_config *cfg, struct err *err)
+{
 	if (cfg->machine.kernel == NULL)
 		return err_set(err, EINVAL, "no kernel given: --kernel PATH is needed");
-	if (mem->size % unit != 0)
-		return err_set(err, EINVAL, "--mem: size is not a multiple of the page size, %s",
-			       unit == GMEM_PAGE_SIZE ? "4K" : hugepage_names[mem->huge]);
+	if (check_path("--kernel", cfg->machine.kernel, err) < 0 ||
+	    check_path("--initrd", cfg->machine.initrd, err) < 0 ||
+	    check_path("--serial", cfg->serial.path, err) < 0 ||
+	    check_mem(&cfg->machine.mem, err) < 0)
+		return -err->code;
 	if ((cfg->serial.to == SERIAL_FILE) != (cfg->serial.path != NULL))
 		return err_set(err, EINVAL,
 			       cfg->serial.to == SERIAL_FILE ? "--serial: to=file needs path=PATH" :

@@ -43,10 +43,11 @@ struct console {
 	struct loop_work read_more;	/* for input that epoll cannot watch */
 	bool in_pollable, out_pollable, out_nonblock, out_dead;
 	bool own_in, own_out;		/* descriptors to close */
-	uint8_t input[INPUT_MAX];
+	uint8_t input[1 + INPUT_MAX];	/* read behind the first, see filter_escapes() */
 	size_t input_len, input_done;	/* bytes read, bytes passed on */
 	bool tty, raw, escaped;
 	int pty_slave;			/* kept open so that the pty has no hang-ups */
+	const char *created;		/* file made by us; removed if the VM never runs */
 	struct termios saved;
 };
 
@@ -106,14 +107,15 @@ static void output_ready(struct loop_fd *lfd, uint32_t events)
 		serial_kick_tx(c->serial);
 }
 
-void console_drain(struct console *c)
+void console_drain(struct console *c, bool wait, int stop_fd)
 {
 	if (c->serial == NULL)
 		return;
 	while (serial_flush(c->serial) > 0) {
-		struct pollfd p = { .fd = c->out.fd, .events = POLLOUT };
+		struct pollfd p[] = { { .fd = c->out.fd, .events = POLLOUT },
+				      { .fd = stop_fd, .events = POLLIN } };
 
-		if (poll(&p, 1, DRAIN_WAIT_MS) <= 0) {
+		if (poll(p, 2, wait ? DRAIN_WAIT_MS : 0) <= 0 || p[1].revents != 0) {
 			log_warn("console: the reader takes nothing; the last output is dropped");
 			return;
 		}
@@ -133,12 +135,16 @@ static void help(void)
 		return;
 }
 
-/* Take the escape sequences out of input[0..len). Returns what is left. */
+/*
+ * Take the escape sequences out of input[1..len] and put what is left to the front. The
+ * byte before it is room for an escape character that came with the read before.
+ * Returns how much is left.
+ */
 static size_t filter_escapes(struct console *c, size_t len)
 {
 	size_t kept = 0;
 
-	for (size_t i = 0; i < len; i++) {
+	for (size_t i = 1; i <= len; i++) {
 		uint8_t ch = c->input[i];
 
 		if (!c->escaped && ch == ESCAPE) {
@@ -164,7 +170,8 @@ static size_t filter_escapes(struct console *c, size_t len)
 		case ESCAPE:
 			c->input[kept++] = ESCAPE;
 			break;
-		default: /* not ours: as typed, if both fit (the escape's place is free) */
+		default: /* not ours: as typed */
+			c->input[kept++] = ESCAPE;
 			c->input[kept++] = ch;
 			break;
 		}
@@ -199,7 +206,7 @@ static void read_input(struct console *c)
 		stop_reading(c); /* until rx_room */
 		return;
 	}
-	n = read(c->in.fd, c->input, sizeof(c->input));
+	n = read(c->in.fd, c->input + c->tty, INPUT_MAX);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0) { /* end of input: the guest's console stays, without a writer */
@@ -303,8 +310,17 @@ static void open_stdio(struct console *c)
 
 static int open_file(struct console *c, const char *path, struct err *err)
 {
-	c->out.fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
-			 0600);
+	int flags = O_WRONLY | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+
+	c->out.fd = open(path, flags);
+	if (c->out.fd < 0 && errno == ENOENT) {
+		c->out.fd = open(path, flags | O_CREAT | O_EXCL, 0600);
+		c->created = c->out.fd >= 0 ? path : NULL;
+	}
+	if (c->out.fd < 0 && errno == ENXIO)
+		return err_set(err, ENXIO,
+			       "serial file %s: nobody reads this FIFO; start its reader first",
+			       path);
 	if (c->out.fd < 0)
 		return err_sys(err, errno, "serial file %s: cannot open", path);
 	c->own_out = c->out_nonblock = true;
@@ -331,8 +347,6 @@ static int open_pty(struct console *c, struct err *err)
 		cfmakeraw(&t);
 		tcsetattr(c->pty_slave, TCSANOW, &t);
 	}
-	/* Wanted even without --verbose: there is no other way to find it. */
-	log_warn("serial port is %s", name);
 	return 0;
 }
 
@@ -407,6 +421,8 @@ void console_free(struct console *c)
 		close(c->in.fd);
 	if (c->own_out)
 		close(c->out.fd);
+	if (c->created != NULL)
+		unlink(c->created);
 	free(c);
 }
 
@@ -417,10 +433,17 @@ struct serial_backend *console_backend(struct console *c)
 
 int console_attach(struct console *c, struct serial *serial, struct err *err)
 {
+	char name[64];
 	int r;
 
 	c->serial = serial;
-	if (serial == NULL || c->in.fd < 0)
+	if (serial == NULL)
+		return 0;
+	c->created = NULL;
+	/* Wanted even without --verbose: there is no other way to find it. */
+	if (c->pty_slave >= 0 && ptsname_r(c->in.fd, name, sizeof(name)) == 0)
+		log_warn("serial port is %s", name);
+	if (c->in.fd < 0)
 		return 0;
 	r = loop_add_fd(c->loop, &c->in, EPOLLIN, err);
 	if (r < 0 && r != -EPERM)

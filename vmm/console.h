@@ -38,8 +38,11 @@ struct serial_backend *console_backend(struct console *c);
 /* Begin to pass input to @serial (NULL: stop, before the port goes away). */
 int console_attach(struct console *c, struct serial *serial, struct err *err);
 
-/* Write out all the guest has printed, waiting for a slow reader up to 10 s. */
-void console_drain(struct console *c);
+/*
+ * Write out all the guest has printed. With @wait, for a reader that is slow, as long as
+ * it takes something every 10 s and @stop_fd has nothing to read.
+ */
+void console_drain(struct console *c, bool wait, int stop_fd);
 
 /* Put the terminal back as it was. Async-signal-safe, and harmless when repeated. */
 void console_restore_terminal(struct console *c);

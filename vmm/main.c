@@ -4,6 +4,7 @@
  * prints errors and exits.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -119,11 +120,34 @@ static int help(int argc, char **argv)
 	return print_help();
 }
 
+/*
+ * A standard stream may come closed. The next file opened would take its place, so that
+ * the guest's output went to it: fill the gaps with what fails as a closed stream does.
+ */
+static void fill_standard_streams(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 &&
+		    open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0)
+			return;
+}
+
+static int version(int argc, char **argv)
+{
+	if (argc > 0) {
+		log_error("version: unexpected argument '%s'", argv[0]);
+		return STATUS_CANNOT;
+	}
+	puts("vmm " VMM_VERSION);
+	return flush_stdout();
+}
+
 int main(int argc, char **argv)
 {
 	static const char *const commands[] = { "boot", "help", "version", NULL };
 	const char *near;
 
+	fill_standard_streams();
 	if (argc < 2) {
 		fputs(usage, stderr);
 		return STATUS_CANNOT;
@@ -134,10 +158,8 @@ int main(int argc, char **argv)
 		return boot(argc - 2, argv + 2);
 	if (strcmp(argv[1], "help") == 0)
 		return help(argc - 2, argv + 2);
-	if (strcmp(argv[1], "version") == 0 || strcmp(argv[1], "--version") == 0) {
-		puts("vmm " VMM_VERSION);
-		return flush_stdout();
-	}
+	if (strcmp(argv[1], "version") == 0 || strcmp(argv[1], "--version") == 0)
+		return version(argc - 2, argv + 2);
 	near = opt_nearest(argv[1], commands);
 	log_error("unknown command '%s' (valid: boot, help, version%s%s%s)", argv[1],
 		  near != NULL ? "; did you mean '" : "", near != NULL ? near : "",

@@ -45,6 +45,7 @@ struct vm {
 	sigset_t old_mask;
 	bool mask_set;
 	unsigned stops;				/* signals that asked to stop */
+	int stop_signal;			/* the first of them */
 	struct loop_timer timeout, hang, stop;
 	uint64_t hang_seen;			/* serial output when last looked */
 };
@@ -167,6 +168,7 @@ static void stop_guest(struct vm *vm, int sig)
 		end(vm, 128 + sig);
 		return;
 	}
+	vm->stop_signal = sig;
 	log_info("signal %d: pressing the power button", sig);
 	arch_power_button(&vm->m);
 	loop_arm(vm->loop, &vm->stop, vm->cfg->stop_timeout_ns);
@@ -182,12 +184,23 @@ static void handle_signal(struct loop_fd *lfd, uint32_t events)
 		stop_guest(vm, (int)info.ssi_signo);
 }
 
+/* A guest that had to be ended: where was it? */
+static void show_where(struct vm *vm)
+{
+	if (!log_enabled(LOG_INFO))
+		return;
+	vcpus_pause(&vm->cpus);
+	for (unsigned i = 0; i < vm->cpus.n; i++)
+		arch_dump_vcpu(&vm->m, &vm->cpus.vcpu[i].kvm);
+}
+
 static void stop_expired(struct loop_timer *timer)
 {
 	struct vm *vm = (struct vm *)((char *)timer - offsetof(struct vm, stop));
 
 	log_warn("the guest did not react to the power button: ending it");
-	end(vm, 128 + SIGTERM);
+	show_where(vm);
+	end(vm, 128 + vm->stop_signal);
 }
 
 static void timeout_expired(struct loop_timer *timer)
@@ -195,6 +208,7 @@ static void timeout_expired(struct loop_timer *timer)
 	struct vm *vm = (struct vm *)((char *)timer - offsetof(struct vm, timeout));
 
 	log_error("--timeout is reached: ending the guest");
+	show_where(vm);
 	end(vm, STATUS_TIMEOUT);
 }
 
@@ -209,6 +223,7 @@ static void hang_expired(struct loop_timer *timer)
 		return;
 	}
 	log_error("no output for --hang-timeout: the guest hangs");
+	show_where(vm);
 	end(vm, STATUS_HUNG);
 }
 
@@ -355,7 +370,8 @@ int vm_run(struct vm *vm)
 	vcpus_resume(&vm->cpus);
 	status = loop_run(vm->loop);
 	vcpus_pause(&vm->cpus);
-	console_drain(vm->console);
+	/* Whoever ended the VM by force does not wait for the reader of its output either. */
+	console_drain(vm->console, vm->stops < 2, vm->signals.fd);
 	return status >= 0 ? status : STATUS_CANNOT;
 }
 

@@ -49,9 +49,15 @@ int cpu_topology(const struct cpu_config *cfg, struct cpu_config *full, struct e
 		full->sockets = full->cores == 0 ? 1 : full->count / (full->cores * full->threads);
 	if (full->cores == 0 && full->sockets * full->threads != 0)
 		full->cores = full->count / (full->sockets * full->threads);
+	/* Too many of the others leave none; say so as "one is too many". */
+	if (full->sockets == 0)
+		full->sockets = 1;
+	if (full->cores == 0)
+		full->cores = 1;
 	if (full->sockets * full->cores * full->threads != full->count)
 		return err_set(err, EINVAL,
-			       "--cpus: %llu sockets of %llu cores of %llu threads are not %llu CPUs",
+			       "--cpus: sockets=%llu times cores=%llu times threads=%llu is not the "
+			       "count, %llu",
 			       (unsigned long long)full->sockets, (unsigned long long)full->cores,
 			       (unsigned long long)full->threads, (unsigned long long)full->count);
 	return 0;

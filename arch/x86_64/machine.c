@@ -142,6 +142,7 @@ int arch_reset(struct machine *m, struct kvm_vcpu *const *vcpus, unsigned n, str
 		serial_reset(m->serial);
 	rtc_reset(a->rtc);
 	acpi_pm_reset(a->pm);
+	pci_reset(a->pci);
 	irqchip_reset(&a->irqchip);
 	return vcpu_reset_all(m, vcpus, n, err);
 }

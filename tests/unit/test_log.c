@@ -91,12 +91,8 @@ static const struct {
 	{ "\033]0;title\007\177\t", "vmm: ?]0;title???\n" },
 	{ "gr\303\274n \342\202\254 \360\237\220\247",
 	  "vmm: gr\303\274n \342\202\254 \360\237\220\247\n" },
-	{ "\302\233"
-	  "31m",
-	  "vmm: ??31m\n" }, /* C1: CSI in UTF-8 */
-	{ "\233"
-	  "31m",
-	  "vmm: ?31m\n" },					/* and in Latin-1 */
+	{ "\302\233m", "vmm: ??m\n" },				/* C1: CSI in UTF-8 */
+	{ "\233m", "vmm: ?m\n" },				/* and in Latin-1 */
 	{ "\300\212", "vmm: ??\n" },				/* overlong newline */
 	{ "\340\200\212 \360\200\200\212", "vmm: ??? ????\n" }, /* longer still */
 	{ "\355\240\200", "vmm: ???\n" },			/* surrogate */

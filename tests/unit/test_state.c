@@ -401,19 +401,18 @@ START_TEST(test_malformed)
 		ck_assert(kind == 2 || load_xy(&x, &y)[0] != '\0');
 	}
 	for (int c = 0; c < 256; c++) {
-		char name[2] = { (char)c, '\0' };
+		char name[2] = { (char)c, '\0' }, sentence[64];
 
 		head();
 		section("s", 1, 8);
 		put("\x02\x01", 2);
 		put(name, 1);
 		put("\x01\0\0\0\0", 5);
-		ck_assert_str_eq(load_xy(&x, &y),
-				 c == 'x' || c == 'y' ? ""
-				 : c <= ' ' || c >= 127
-					 ? "s: malformed at byte 23"
-					 : (snprintf((char *)file, 64, "s: unknown field '%c'", c),
-					    (const char *)file));
+		if (c <= ' ' || c >= 127)
+			snprintf(sentence, sizeof(sentence), "s: malformed at byte 23");
+		else
+			snprintf(sentence, sizeof(sentence), "s: unknown field '%c'", c);
+		ck_assert_str_eq(load_xy(&x, &y), c == 'x' || c == 'y' ? "" : sentence);
 	}
 }
 END_TEST

@@ -9,12 +9,13 @@
  *
  * The first key's name may be left out (a value that has '=' in it or is the name of a
  * flag key needs it: path=a=b), a flag key alone means "=on", "\," is a comma inside a
- * value; a backslash before anything else is itself. A `plain` option takes its whole argument as
- *the value of its only key, commas and all (paths, kernel command lines). A plain option whose key
- *is OPT_BOOL may stand alone (`--pit`) or negated (`--no-acpi`); its value, if given, needs '='
- *(`--pit=off`). A `max` above 1 makes the option repeatable: each use adds an element to a `struct
- *opt_list`. Giving an option that is not repeatable twice on one command line, or a key twice, is
- *an error. Nothing is ignored.
+ * value; a backslash before anything else is itself. A `plain` option takes its whole
+ * argument as the value of its only key, commas and all (paths, kernel command lines).
+ * A plain option whose key is OPT_BOOL may stand alone (`--pit`) or negated
+ * (`--no-acpi`); its value, if given, needs '=' (`--pit=off`). A `max` above 1 makes the
+ * option repeatable: each use adds an element to a `struct opt_list`. Giving an option
+ * that is not repeatable twice on one command line, or a key twice, is an error. Nothing
+ * is ignored.
  *
  * The command line may be parsed over a configuration that came from JSON: an option
  * that is not repeatable then replaces what was there as a whole, keys not given fall

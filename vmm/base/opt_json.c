@@ -226,19 +226,19 @@ static int set_value(struct opt_use *use, const struct opt_key *key, const json_
 
 static int set_keys(struct opt_use *use, const json_t *json, struct err *err)
 {
-	const char *name;
-	json_t *value;
+	json_t *object = (json_t *)json; /* read only; the iterators want it so */
 
 	if (!json_is_object(json))
 		return err_set(err, EINVAL, "must be an object, not %s", type_name(json));
-	json_object_foreach((json_t *)json, name, value)
-	{
+	for (void *it = json_object_iter(object); it != NULL;
+	     it = json_object_iter_next(object, it)) {
+		const char *name = json_object_iter_key(it);
 		const struct opt_key *key = opt_find_key(use->opt, name, strlen(name));
 		int rc;
 
 		if (key == NULL)
 			return opt_unknown_key(use->opt, name, err);
-		rc = set_value(use, key, value, err);
+		rc = set_value(use, key, json_object_iter_value(it), err);
 		if (rc < 0)
 			return rc;
 	}
@@ -264,16 +264,12 @@ static int use_from_json(const struct opt *table, void *config, const struct opt
 static int list_from_json(const struct opt *table, void *config, const struct opt *opt,
 			  const json_t *json, struct err *err)
 {
-	json_t *value;
-	size_t i;
-
 	if (!json_is_array(json)) {
 		err_set(err, EINVAL, "must be an array, not %s", type_name(json));
 		return err_context(err, "%s", opt->name);
 	}
-	json_array_foreach((json_t *)json, i, value)
-	{
-		if (use_from_json(table, config, opt, value, err) < 0)
+	for (size_t i = 0; i < json_array_size(json); i++) {
+		if (use_from_json(table, config, opt, json_array_get(json, i), err) < 0)
 			return err_context(err, "%s[%zu]", opt->name, i);
 	}
 	return 0;
@@ -281,8 +277,8 @@ static int list_from_json(const struct opt *table, void *config, const struct op
 
 int opt_from_json(const struct opt *table, void *config, const json_t *json, struct err *err)
 {
-	const char *words[OPT_TABLE_MAX + 1], *name;
-	json_t *value;
+	const char *words[OPT_TABLE_MAX + 1];
+	json_t *object = (json_t *)json; /* read only; the iterators want it so */
 	size_t n = 0;
 
 	if (!json_is_object(json))
@@ -293,8 +289,10 @@ int opt_from_json(const struct opt *table, void *config, const json_t *json, str
 	}
 	words[n] = NULL;
 
-	json_object_foreach((json_t *)json, name, value)
-	{
+	for (void *it = json_object_iter(object); it != NULL;
+	     it = json_object_iter_next(object, it)) {
+		const char *name = json_object_iter_key(it);
+		const json_t *value = json_object_iter_value(it);
 		const struct opt *opt = table;
 		int rc;
 

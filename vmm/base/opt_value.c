@@ -359,13 +359,16 @@ static int set_string(const struct opt_key *key, void *base, const char *who, co
 static int set_enum(const struct opt *opt, const struct opt_key *key, void *base, const char *text,
 		    struct err *err)
 {
+	int rc;
+
 	for (int i = 0; key->values[i] != NULL; i++) {
 		if (strcmp(key->values[i], text) == 0) {
 			*(int *)opt_member(key, base) = i;
 			return 0;
 		}
 	}
-	return opt_unknown(opt->plain ? "value" : key->name, text, key->values, err);
+	rc = opt_unknown("value", text, key->values, err);
+	return opt->plain ? rc : err_context(err, "%s", key->name);
 }
 
 int opt_set_text(const struct opt *opt, const struct opt_key *key, void *base, const char *text,
