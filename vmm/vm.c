@@ -26,6 +26,8 @@
 
 #define BIT(n) (1U << (n))
 
+#define SLOW_CREATE_MS 10
+
 struct vm {
 	const struct vm_config *cfg;
 	struct machine_config machine_cfg;	/* with the effective command line */
@@ -289,6 +291,26 @@ static int watch_signals(struct vm *vm, struct err *err)
 	return loop_add_fd(vm->loop, &vm->signals, EPOLLIN, err);
 }
 
+/*
+ * On some hosts this one call takes longer than everything else together: KVM starts a
+ * thread that recovers huge pages and moves it into our cgroups, which waits for an RCU
+ * grace period.
+ */
+static int create_vm(struct kvm *kvm, struct err *err)
+{
+	uint64_t before = loop_now_ns(), ms;
+
+	if (kvm_create_vm(kvm, 0, err) < 0)
+		return -err->code;
+	ms = (loop_now_ns() - before) / 1000000;
+	if (ms >= SLOW_CREATE_MS)
+		log_info("KVM_CREATE_VM took %llu ms; mounting the cgroup file system with "
+			 "favordynmods, or the kvm module's nx_huge_pages=never where the CPU is not "
+			 "vulnerable, makes it fast",
+			 (unsigned long long)ms);
+	return 0;
+}
+
 static int build(struct vm *vm, struct err *err)
 {
 	struct console_ops console_ops = {
@@ -316,7 +338,7 @@ static int build(struct vm *vm, struct err *err)
 		return -err->code;
 	if (!arch_host_native(&why))
 		log_warn("%s", why);
-	if (kvm_create_vm(&m->kvm, 0, err) < 0 || gmem_init(&m->mem, &m->cfg->mem, err) < 0 ||
+	if (create_vm(&m->kvm, err) < 0 || gmem_init(&m->mem, &m->cfg->mem, err) < 0 ||
 	    arch_init_memory(m, err) < 0 || arch_init_devices(m, err) < 0 ||
 	    arch_load(m, err) < 0 ||
 	    vcpus_init(&vm->cpus, m, (unsigned)m->cfg->cpus.count, &vm->end_work, err) < 0)
@@ -372,6 +394,9 @@ int vm_run(struct vm *vm)
 	vcpus_pause(&vm->cpus);
 	/* Whoever ended the VM by force does not wait for the reader of its output either. */
 	console_drain(vm->console, vm->stops < 2, vm->signals.fd);
+	for (unsigned i = 0; i < vm->cpus.n; i++)
+		log_info("vCPU %u: %llu exits to the monitor", i,
+			 (unsigned long long)vm->cpus.vcpu[i].exits);
 	return status >= 0 ? status : STATUS_CANNOT;
 }
 

@@ -7,7 +7,8 @@
  * anonymous memory) is what vhost-user devices and snapshots need; MAP_NORESERVE
  * leaves overcommit to the host's policy, except for hugetlb pages, which are
  * reserved by the mmap() itself so that a shortage is an error here and not a
- * SIGBUS in the middle of the guest's life.
+ * SIGBUS in the middle of the guest's life. With `merge` or transparent huge pages it is
+ * private anonymous memory instead, as Linux does neither on shared memory.
  *
  * File contents. gmem_load_file() maps large page-aligned spans of a kernel or initrd
  * copy-on-write over the RAM mapping: nothing is read or copied before the guest asks
@@ -29,6 +30,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include "vmm/base/gmem.h"
+#include "vmm/base/log.h"
 
 #define GMEM_MAP_MIN (256 << 10)
 
@@ -52,7 +54,7 @@ static const char *page_name(const struct gmem *mem)
 	return mem->page_size == SIZE_1G ? "1G" : "2M";
 }
 
-/* Map @size bytes; 2 MiB-aligned so that KVM can use large pages for them. */
+/* Map @size bytes at a multiple of @align, so that KVM can use large pages; NULL: errno. */
 static uint8_t *map_aligned(int fd, uint64_t size, uint64_t align, int flags)
 {
 	uint8_t *area, *start;
@@ -60,41 +62,90 @@ static uint8_t *map_aligned(int fd, uint64_t size, uint64_t align, int flags)
 	area = mmap(NULL, size + align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
 		    0);
 	if (area == MAP_FAILED)
-		return MAP_FAILED;
+		return NULL;
 	start = (uint8_t *)(((uintptr_t)area + align - 1) & ~(uintptr_t)(align - 1));
 	if (start > area)
 		munmap(area, (size_t)(start - area));
-	if (start + size < area + size + align)
+	if (start < area + align)
 		munmap(start + size, (size_t)(area + align - start));
-	if (mmap(start, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | flags, fd, 0) ==
-	    MAP_FAILED) {
+	if (mmap(start, size, PROT_READ | PROT_WRITE, MAP_FIXED | flags, fd, 0) == MAP_FAILED) {
 		int saved = errno;
 
 		munmap(start, size);
 		errno = saved;
-		return MAP_FAILED;
+		return NULL;
 	}
 	return start;
 }
 
-int gmem_init(struct gmem *mem, const struct gmem_config *cfg, struct err *err)
+/* A word of a file in /sys, or -1 when the file is not there or says something else. */
+static int sysfs_says(const char *path, const char *word)
 {
-	unsigned flags = MFD_CLOEXEC;
-	int map_flags = MAP_NORESERVE;
+	char text[64] = "";
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
 
-	*mem = (struct gmem){ .fd = -1, .page_size = page_size_of(cfg->huge) };
-	if (cfg->size == 0 || cfg->size % mem->page_size != 0)
-		return err_set(err, EINVAL, "memory: %llu bytes are not a multiple of %llu KiB",
-			       (unsigned long long)cfg->size,
-			       (unsigned long long)mem->page_size >> 10);
-	if (mem->page_size != GMEM_PAGE_SIZE) {
+	if (fd < 0)
+		return -1;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	return n > 0 && strstr(text, word) != NULL;
+}
+
+static int advise(const struct gmem *mem)
+{
+	if (mem->thp && madvise(mem->base, mem->size, MADV_HUGEPAGE) < 0)
+		return -errno;
+	if (mem->merge && madvise(mem->base, mem->size, MADV_MERGEABLE) < 0)
+		return -errno;
+	return 0;
+}
+
+/*
+ * Private anonymous memory, for what Linux does not do on a shared memfd: merging (never
+ * there) and transparent huge pages (only where the host was tuned for shmem).
+ */
+static int init_private(struct gmem *mem, const struct gmem_config *cfg, struct err *err)
+{
+	static const char thp[] = "/sys/kernel/mm/transparent_hugepage/enabled";
+	static const char ksm[] = "/sys/kernel/mm/ksm/run";
+
+	if (cfg->huge == GMEM_HUGE_THP && sysfs_says(thp, "[never]") != 0)
+		return err_set(err, ENOTSUP,
+			       "memory: hugepages=thp: this host has transparent huge pages off "
+			       "(see %s)",
+			       thp);
+	mem->base = map_aligned(-1, cfg->size, SIZE_2M,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
+	if (mem->base == NULL)
+		return err_sys(err, errno, "memory: cannot map %llu MiB",
+			       (unsigned long long)cfg->size >> 20);
+	mem->size = cfg->size;
+	mem->thp = cfg->huge == GMEM_HUGE_THP;
+	mem->merge = cfg->merge;
+	if (advise(mem) < 0)
+		return err_set(err, ENOTSUP,
+			       "memory: this host's kernel cannot merge pages (KSM) or has no "
+			       "transparent huge pages");
+	if (cfg->merge && sysfs_says(ksm, "1") != 1)
+		log_warn("memory: merge: nothing is merged until KSM runs: echo 1 > %s", ksm);
+	if (cfg->prefault && madvise(mem->base, mem->size, MADV_POPULATE_WRITE) < 0)
+		return err_sys(err, errno, "memory: prefault: cannot get %llu MiB",
+			       (unsigned long long)mem->size >> 20);
+	return 0;
+}
+
+static int init_memfd(struct gmem *mem, const struct gmem_config *cfg, struct err *err)
+{
+	bool pool = mem->page_size != GMEM_PAGE_SIZE;
+	unsigned flags = MFD_CLOEXEC;
+
+	if (pool)
 		flags |= MFD_HUGETLB |
 			 (mem->page_size == SIZE_1G ? MFD_HUGE_1GB : MFD_HUGE_2MB);
-		map_flags = 0;
-	}
 	mem->fd = memfd_create("guest-ram", flags);
 	if (mem->fd < 0) {
-		if (mem->page_size != GMEM_PAGE_SIZE && (errno == ENODEV || errno == EINVAL))
+		if (pool && (errno == ENODEV || errno == EINVAL))
 			return err_set(err, ENOTSUP,
 				       "memory: this host has no huge pages of %s (see "
 				       "/sys/kernel/mm/hugepages)",
@@ -104,25 +155,17 @@ int gmem_init(struct gmem *mem, const struct gmem_config *cfg, struct err *err)
 	if (ftruncate(mem->fd, (off_t)cfg->size) < 0)
 		return err_sys(err, errno, "memory: cannot size %llu MiB",
 			       (unsigned long long)cfg->size >> 20);
-	mem->base = map_aligned(mem->fd, cfg->size,
-				mem->page_size > SIZE_2M ? mem->page_size : SIZE_2M, map_flags);
-	if (mem->base == MAP_FAILED) {
-		mem->base = NULL;
-		if (mem->page_size != GMEM_PAGE_SIZE)
-			return err_set(err, ENOMEM,
-				       "memory: the host has too few free %s pages for %llu MiB; "
-				       "raise nr_hugepages in /sys/kernel/mm/hugepages or leave "
-				       "hugepages= out",
-				       page_name(mem), (unsigned long long)cfg->size >> 20);
+	mem->base = map_aligned(mem->fd, cfg->size, pool ? mem->page_size : SIZE_2M,
+				MAP_SHARED | (pool ? 0 : MAP_NORESERVE));
+	if (mem->base == NULL && pool)
+		return err_set(err, ENOMEM,
+			       "memory: the host has too few free %s pages for %llu MiB; raise "
+			       "nr_hugepages in /sys/kernel/mm/hugepages or leave hugepages= out",
+			       page_name(mem), (unsigned long long)cfg->size >> 20);
+	if (mem->base == NULL)
 		return err_sys(err, errno, "memory: cannot map %llu MiB",
 			       (unsigned long long)cfg->size >> 20);
-	}
 	mem->size = cfg->size;
-	/* Advice may be refused by kernels built without the feature; then say so. */
-	if (cfg->huge == GMEM_HUGE_THP && madvise(mem->base, mem->size, MADV_HUGEPAGE) < 0)
-		return err_sys(err, errno, "memory: hugepages=thp: madvise(MADV_HUGEPAGE)");
-	if (cfg->merge && madvise(mem->base, mem->size, MADV_MERGEABLE) < 0)
-		return err_sys(err, errno, "memory: merge: this host's kernel has no KSM");
 	if (cfg->prefault && fallocate(mem->fd, 0, 0, (off_t)mem->size) < 0)
 		return err_sys(err, errno, "memory: prefault: cannot get %llu MiB",
 			       (unsigned long long)mem->size >> 20);
@@ -130,6 +173,23 @@ int gmem_init(struct gmem *mem, const struct gmem_config *cfg, struct err *err)
 	if (cfg->prefault)
 		(void)madvise(mem->base, mem->size, MADV_POPULATE_WRITE);
 	return 0;
+}
+
+int gmem_init(struct gmem *mem, const struct gmem_config *cfg, struct err *err)
+{
+	*mem = (struct gmem){ .fd = -1, .page_size = page_size_of(cfg->huge) };
+	if (cfg->size == 0 || cfg->size % mem->page_size != 0)
+		return err_set(err, EINVAL, "memory: %llu bytes are not a multiple of %llu KiB",
+			       (unsigned long long)cfg->size,
+			       (unsigned long long)mem->page_size >> 10);
+	if (cfg->merge && mem->page_size != GMEM_PAGE_SIZE)
+		return err_set(err, EINVAL,
+			       "memory: merge does not work on huge pages from the host's pool "
+			       "(hugepages=%s)",
+			       page_name(mem));
+	if (cfg->merge || cfg->huge == GMEM_HUGE_THP)
+		return init_private(mem, cfg, err);
+	return init_memfd(mem, cfg, err);
 }
 
 void gmem_fini(struct gmem *mem)
@@ -330,14 +390,18 @@ int gmem_load_file(struct gmem *mem, uint64_t gpa, int fd, uint64_t offset, uint
 
 int gmem_reset(struct gmem *mem, struct err *err)
 {
-	int flags = mem->page_size == GMEM_PAGE_SIZE ? MAP_NORESERVE : 0;
+	int flags = mem->fd < 0			       ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE :
+		    mem->page_size == GMEM_PAGE_SIZE ? MAP_SHARED | MAP_NORESERVE :
+						       MAP_SHARED;
 
-	/* Drop the pages first, then put the memfd back over the file mappings. */
-	if (fallocate(mem->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)mem->size) < 0)
+	/* Drop the pages first, then map afresh over the file mappings. */
+	if (mem->fd >= 0 && fallocate(mem->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+				      (off_t)mem->size) < 0)
 		return err_sys(err, errno, "memory: cannot clear");
-	if (mmap(mem->base, mem->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | flags,
-		 mem->fd, 0) == MAP_FAILED)
+	if (mmap(mem->base, mem->size, PROT_READ | PROT_WRITE, MAP_FIXED | flags, mem->fd, 0) ==
+	    MAP_FAILED)
 		return err_sys(err, errno, "memory: cannot map again");
+	advise(mem);
 	for (unsigned i = 0; i < mem->nregions; i++)
 		mark(&mem->regions[i], mem->regions[i].gpa, mem->regions[i].size);
 	return 0;

@@ -2,7 +2,7 @@
 /*
  * Guest memory: the one place that turns guest physical addresses into pointers.
  *
- * RAM is a memfd, mapped once and cut into regions by the architecture's address
+ * RAM is a memfd (with `merge` or `thp`: private memory), mapped once and cut into regions by the architecture's address
  * map (on x86: below and above the hole under 4 GiB). Every access names an address
  * *and a length*; when a single byte of it is outside RAM there is no pointer.
  *
@@ -43,10 +43,11 @@ struct gmem_region {
 };
 
 struct gmem {
-	int fd;			 /* memfd with all of RAM, -1 when empty */
+	int fd;			 /* memfd with all of RAM, -1 when it is private memory */
 	uint8_t *base;		 /* the whole mapping */
 	uint64_t size;		 /* bytes */
 	uint64_t page_size;	 /* of the backing: 4 KiB, 2 MiB or 1 GiB */
+	bool thp, merge;	 /* advice in force */
 	unsigned nregions;
 	struct gmem_region regions[GMEM_REGIONS_MAX]; /* ascending, disjoint */
 };
