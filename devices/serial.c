@@ -4,17 +4,20 @@
  *
  * Theory of operation.
  *
- * Output. A vCPU thread puts the byte into a ring and posts work to the loop if the ring
- * was empty; the loop's thread hands everything there is to the backend in large pieces.
- * So a guest printing lines costs one wake-up and one write(2) per burst. The transmitter
+ * Output. A vCPU thread puts bytes into a ring, the loop's thread hands everything there
+ * is to the backend. The first byte after a silence wakes the loop at once, so a typed
+ * character is echoed without delay. From then on the loop comes back by itself every
+ * TX_GATHER_NS (tx_gather) until there was nothing new, and the vCPU wakes it only when
+ * half the ring is full: a guest that prints on costs a wake-up and a write(2) for each
+ * such interval and not, being slower than the loop, for each byte. The transmitter
  * is infinitely fast: THRE and TEMT are set at once and the interrupt follows the write.
  * Only when the backend is slow and the ring (nearly) full do they go away, and come back,
  * with the interrupt, when half the ring is free. THRE promises a driver room for a whole
  * FIFO of 16, hence the "nearly". A byte is lost only if the guest writes on against a
  * busy transmitter and a full ring, as with the real chip.
  *
- * Invariant: when the ring is not empty, either tx_work is queued or running, or the
- * backend has refused bytes and owes us serial_kick_tx().
+ * Invariant: when the ring is not empty, either tx_work is queued or running, or tx_timer
+ * is armed, or the backend has refused bytes and owes us serial_kick_tx().
  *
  * Input. Bytes wait in a second ring, the sender at the other end of the line; the guest's
  * FIFO of 16 (or one register) is refilled from it whenever there is room, so an overrun
@@ -93,9 +96,10 @@ enum { REG_DATA, REG_IER, REG_IIR_FCR, REG_LCR, REG_MCR, REG_LSR, REG_MSR, REG_S
 #define MSR_RI	  0x40
 #define MSR_DCD	  0x80
 
-#define FIFO_SIZE 16
-#define TX_RING	  65536
-#define RX_RING	  8192
+#define FIFO_SIZE    16
+#define TX_RING	     65536
+#define TX_GATHER_NS 1000000
+#define RX_RING	     8192
 /* Room kept for what a FIFO reset puts back, and for a break on top of it. */
 #define RX_INPUT_MAX (RX_RING - FIFO_SIZE - 1)
 #define POLL_READS   16
@@ -121,6 +125,7 @@ struct serial {
 	struct serial_backend *be;
 	struct bus_range range;
 	struct loop_work tx_work, rx_work;
+	struct loop_timer tx_timer; /* the loop's thread only */
 	atomic_uint_fast64_t tx_count;
 
 	uint8_t dll, dlm, ier, fcr, lcr, mcr, scr;
@@ -130,6 +135,7 @@ struct serial {
 	bool level;	     /* of the interrupt line */
 
 	bool tx_busy;	  /* no THRE until the ring has drained */
+	bool tx_gather;	  /* tx_timer will look at the ring */
 	bool rx_hold;	  /* no input until a driver listens ... */
 	uint8_t rx_polls; /* ... which this many reads of LSR prove */
 	bool rx_refused;  /* the backend waits for rx_room() */
@@ -307,7 +313,7 @@ static void tx_put(struct serial *s, uint8_t byte)
 	atomic_fetch_add_explicit(&s->tx_count, 1, memory_order_relaxed);
 	if (s->tx_n == TX_RING)
 		return;
-	if (s->tx_n == 0)
+	if (s->tx_n == (s->tx_gather ? TX_RING / 2 : 0))
 		loop_post(s->loop, &s->tx_work);
 	s->tx[(s->tx_head + s->tx_n) % TX_RING] = byte;
 	s->tx_n++;
@@ -335,9 +341,11 @@ static void thr_write(struct serial *s, uint8_t byte)
 static void tx_drain(struct serial *s)
 {
 	unsigned left;
+	bool any, refused;
 
 	pthread_mutex_lock(&s->lock);
 	left = s->tx_n;
+	any = left > 0;
 	while (left > 0) {
 		unsigned len = left < TX_RING - s->tx_head ? left : TX_RING - s->tx_head;
 		const uint8_t *piece = s->tx + s->tx_head;
@@ -358,8 +366,14 @@ static void tx_drain(struct serial *s)
 	}
 	if (s->tx_n == 0)
 		s->tx_head = 0; /* the front of the ring stays in the cache */
-	else if (left == 0)
-		loop_post(s->loop, &s->tx_work);
+	refused = left > 0;
+	s->tx_gather = any && !refused;
+	if (s->tx_gather)
+		loop_arm(s->loop, &s->tx_timer, TX_GATHER_NS);
+	else
+		loop_disarm(&s->tx_timer);
+	if (s->tx_n > TX_RING / 2 && !refused)
+		loop_post(s->loop, &s->tx_work); /* it came while tx_gather was not set */
 	if (s->tx_busy && s->tx_n <= TX_RING / 2) {
 		s->tx_busy = false;
 		s->thre_pending = true;
@@ -371,6 +385,11 @@ static void tx_drain(struct serial *s)
 static void serial_tx_work(struct loop_work *work)
 {
 	tx_drain((struct serial *)((char *)work - offsetof(struct serial, tx_work)));
+}
+
+static void serial_tx_timer(struct loop_timer *timer)
+{
+	tx_drain((struct serial *)((char *)timer - offsetof(struct serial, tx_timer)));
 }
 
 static void serial_rx_work(struct loop_work *work)
@@ -558,6 +577,7 @@ struct serial *serial_new(struct loop *loop, struct irq_line irq, struct serial_
 	s->irq = irq;
 	s->be = be;
 	s->tx_work.fn = serial_tx_work;
+	s->tx_timer.fn = serial_tx_timer;
 	s->rx_work.fn = serial_rx_work;
 	s->range = (struct bus_range){
 		.len = SERIAL_PORTS,
@@ -574,6 +594,7 @@ void serial_free(struct serial *s)
 {
 	if (s == NULL)
 		return;
+	loop_disarm(&s->tx_timer);
 	loop_unpost(s->loop, &s->tx_work);
 	loop_unpost(s->loop, &s->rx_work);
 	pthread_mutex_destroy(&s->lock);

@@ -161,7 +161,7 @@ static int load_json(struct vm_config *cfg, const char *path, struct err *err)
 		fclose(file);
 		return err_set(err, EISDIR, "config %s: is a directory; name the file in it", path);
 	}
-	json = json_loadf(file, JSON_REJECT_DUPLICATES, &where);
+	json = json_loadf(file, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
 	fclose(file);
 	if (json == NULL)
 		return err_set(err, EINVAL, "config %s: line %d: %s", path, where.line, where.text);

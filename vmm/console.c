@@ -40,14 +40,14 @@ struct console {
 	struct loop *loop;
 	struct serial *serial;
 	struct loop_fd in, out;
-	struct loop_work read_more;	/* for input that epoll cannot watch */
+	struct loop_work read_more; /* for input that epoll cannot watch */
 	bool in_pollable, out_pollable, out_nonblock, out_dead;
-	bool own_in, own_out;		/* descriptors to close */
-	uint8_t input[1 + INPUT_MAX];	/* read behind the first, see filter_escapes() */
-	size_t input_len, input_done;	/* bytes read, bytes passed on */
+	bool own_in, own_out;	      /* descriptors to close */
+	uint8_t input[1 + INPUT_MAX]; /* read behind the first, see filter_escapes() */
+	size_t input_len, input_done; /* bytes read, bytes passed on */
 	bool tty, raw, escaped;
-	int pty_slave;			/* kept open so that the pty has no hang-ups */
-	const char *created;		/* file made by us; removed if the VM never runs */
+	int pty_slave;	     /* kept open so that the pty has no hang-ups */
+	const char *created; /* file made by us; removed if the VM never runs */
 	struct termios saved;
 };
 
@@ -182,8 +182,8 @@ static size_t filter_escapes(struct console *c, size_t len)
 /* Pass on what was read. True: all of it went. */
 static bool pass_on(struct console *c)
 {
-	c->input_done += serial_input(c->serial, c->input + c->input_done,
-				      c->input_len - c->input_done);
+	c->input_done +=
+		serial_input(c->serial, c->input + c->input_done, c->input_len - c->input_done);
 	if (c->input_done < c->input_len)
 		return false;
 	c->input_done = c->input_len = 0;

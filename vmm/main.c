@@ -14,10 +14,9 @@
 #include "vmm/config.h"
 #include "vmm/vm.h"
 
-static const char usage[] =
-	"usage: vmm [boot] --kernel PATH [OPTIONS]   boot a machine\n"
-	"       vmm version                          print the version\n"
-	"       vmm help                             explain every option\n";
+static const char usage[] = "usage: vmm [boot] --kernel PATH [OPTIONS]   boot a machine\n"
+			    "       vmm version                          print the version\n"
+			    "       vmm help                             explain every option\n";
 
 /* The VM whose terminal a crash must put back. */
 static struct vm *volatile current_vm;

@@ -30,7 +30,7 @@
 
 struct vm {
 	const struct vm_config *cfg;
-	struct machine_config machine_cfg;	/* with the effective command line */
+	struct machine_config machine_cfg; /* with the effective command line */
 	char *cmdline;
 	struct loop *loop;
 	struct machine m;
@@ -39,17 +39,17 @@ struct vm {
 	struct panic_watch panic;
 
 	struct machine_events events;
-	atomic_uint reported;			/* bits of enum machine_event */
+	atomic_uint reported; /* bits of enum machine_event */
 	atomic_uint debug_status;
 	struct loop_work report_work, end_work;
 
 	struct loop_fd signals;
 	sigset_t old_mask;
 	bool mask_set;
-	unsigned stops;				/* signals that asked to stop */
-	int stop_signal;			/* the first of them */
+	unsigned stops;	 /* signals that asked to stop */
+	int stop_signal; /* the first of them */
 	struct loop_timer timeout, hang, stop;
-	uint64_t hang_seen;			/* serial output when last looked */
+	uint64_t hang_seen; /* serial output when last looked */
 };
 
 /* The end */
@@ -304,18 +304,19 @@ static int create_vm(struct kvm *kvm, struct err *err)
 		return -err->code;
 	ms = (loop_now_ns() - before) / 1000000;
 	if (ms >= SLOW_CREATE_MS)
-		log_info("KVM_CREATE_VM took %llu ms; mounting the cgroup file system with "
-			 "favordynmods, or the kvm module's nx_huge_pages=never where the CPU is not "
-			 "vulnerable, makes it fast",
-			 (unsigned long long)ms);
+		log_info(
+			"KVM_CREATE_VM took %llu ms; mounting the cgroup file system with "
+			"favordynmods, or the kvm module's nx_huge_pages=never where the CPU is not "
+			"vulnerable, makes it fast",
+			(unsigned long long)ms);
 	return 0;
 }
 
 static int build(struct vm *vm, struct err *err)
 {
-	struct console_ops console_ops = {
-		.owner = vm, .printed = console_printed, .quit = console_quit
-	};
+	struct console_ops console_ops = { .owner = vm,
+					   .printed = console_printed,
+					   .quit = console_quit };
 	struct machine *m = &vm->m;
 	const char *why;
 

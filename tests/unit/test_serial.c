@@ -286,8 +286,31 @@ START_TEST(deaf_guest)
 	run_loop();
 	ck_assert_uint_eq(host.n, TX_RING);
 	out(DATA, 'y');
-	run_loop();
+	while (host.n == TX_RING)
+		loop_run_once(loop, -1);
 	ck_assert_uint_eq(host.data[host.n - 1], 'y');
+}
+END_TEST
+
+/* What follows other output is gathered, and comes without anyone calling for it. */
+START_TEST(gathering)
+{
+	out(DATA, 'a');
+	run_loop();
+	ck_assert_uint_eq(host.n, 1);
+	for (int i = 0; i < 100; i++)
+		out(DATA, 'b');
+	while (host.n < 101)
+		loop_run_once(loop, -1);
+	ck_assert_uint_eq(host.calls, 2);
+
+	/* More than half a ring does not wait. */
+	for (int i = 0; i < TX_RING * 3 / 4; i++)
+		out(DATA, 'c');
+	run_loop();
+	ck_assert_uint_eq(host.n, 101 + TX_RING * 3 / 4);
+	ck_assert(in(LSR)&0x20);
+	out(DATA, 'd'); /* and freeing the port with some left over is no harm */
 }
 END_TEST
 
@@ -733,6 +756,7 @@ int main(void)
 	tcase_add_test(tc, thre_edges);
 	tcase_add_test(tc, slow_backend);
 	tcase_add_test(tc, deaf_guest);
+	tcase_add_test(tc, gathering);
 	tcase_add_test(tc, input);
 	tcase_add_test(tc, input_without_fifo);
 	tcase_add_test(tc, priorities);
