@@ -28,7 +28,8 @@ int vcpus_init(struct vcpus *cpus, struct machine *m, unsigned n, struct loop_wo
 {
 	*cpus = (struct vcpus){ .m = m, .ended = ended, .want = VCPUS_PAUSE };
 	pthread_mutex_init(&cpus->lock, NULL);
-	pthread_cond_init(&cpus->changed, NULL);
+	pthread_cond_init(&cpus->wanted, NULL);
+	pthread_cond_init(&cpus->settled, NULL);
 	cpus->vcpu = calloc(n, sizeof(*cpus->vcpu));
 	if (cpus->vcpu == NULL)
 		return err_set(err, ENOMEM, "no memory for %u vCPUs", n);
@@ -50,10 +51,10 @@ static bool park(struct vcpu *v)
 	int want;
 
 	pthread_mutex_lock(&all->lock);
-	all->parked++;
-	pthread_cond_broadcast(&all->changed);
+	if (++all->parked == all->started)
+		pthread_cond_signal(&all->settled);
 	while ((want = atomic_load(&all->want)) == VCPUS_PAUSE)
-		pthread_cond_wait(&all->changed, &all->lock);
+		pthread_cond_wait(&all->wanted, &all->lock);
 	all->parked--;
 	pthread_mutex_unlock(&all->lock);
 	return want == VCPUS_RUN;
@@ -181,6 +182,9 @@ int vcpus_start(struct vcpus *cpus, struct err *err)
 
 		r = pthread_create(&v->thread, &attr, vcpu_thread, v);
 		v->started = r == 0;
+		pthread_mutex_lock(&cpus->lock);
+		cpus->started += v->started;
+		pthread_mutex_unlock(&cpus->lock);
 	}
 	pthread_attr_destroy(&attr);
 	return r != 0 ? err_sys(err, r, "cannot start the vCPU threads") : 0;
@@ -202,17 +206,8 @@ static void set_want(struct vcpus *cpus, enum vcpus_want want)
 {
 	pthread_mutex_lock(&cpus->lock);
 	atomic_store(&cpus->want, want);
-	pthread_cond_broadcast(&cpus->changed);
+	pthread_cond_broadcast(&cpus->wanted);
 	pthread_mutex_unlock(&cpus->lock);
-}
-
-static unsigned started(const struct vcpus *cpus)
-{
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < cpus->n; i++)
-		n += cpus->vcpu[i].started;
-	return n;
 }
 
 void vcpus_pause(struct vcpus *cpus)
@@ -220,8 +215,8 @@ void vcpus_pause(struct vcpus *cpus)
 	set_want(cpus, VCPUS_PAUSE);
 	kick(cpus);
 	pthread_mutex_lock(&cpus->lock);
-	while (cpus->parked < started(cpus))
-		pthread_cond_wait(&cpus->changed, &cpus->lock);
+	while (cpus->parked < cpus->started)
+		pthread_cond_wait(&cpus->settled, &cpus->lock);
 	pthread_mutex_unlock(&cpus->lock);
 }
 
@@ -253,7 +248,8 @@ void vcpus_fini(struct vcpus *cpus)
 		kvm_close_vcpu(&cpus->m->kvm, &cpus->vcpu[i].kvm);
 	}
 	pthread_mutex_destroy(&cpus->lock);
-	pthread_cond_destroy(&cpus->changed);
+	pthread_cond_destroy(&cpus->wanted);
+	pthread_cond_destroy(&cpus->settled);
 	free(cpus->vcpu);
 	cpus->vcpu = NULL;
 }

@@ -45,8 +45,10 @@ struct vcpus {
 	struct vcpu *vcpu;		/* [n] */
 	atomic_int want;		/* enum vcpus_want */
 	pthread_mutex_t lock;
-	pthread_cond_t changed;		/* want or parked changed */
-	unsigned parked;		/* threads outside KVM */
+	pthread_cond_t wanted;		/* want changed: for the threads */
+	pthread_cond_t settled;		/* all have parked: for the main thread */
+	unsigned started;		/* threads */
+	unsigned parked;		/* of them, outside KVM */
 };
 
 /* Make @n vCPUs, parked. @ended is posted when one of them meets its end. */

@@ -176,13 +176,32 @@ static void stop_guest(struct vm *vm, int sig)
 	loop_arm(vm->loop, &vm->stop, vm->cfg->stop_timeout_ns);
 }
 
+/* Somebody waits to write to a file that is mapped into the guest; see gmem.h. */
+static void release_files(struct vm *vm)
+{
+	struct err err = ERR_INIT;
+	bool running = atomic_load(&vm->cpus.want) == VCPUS_RUN;
+
+	vcpus_pause(&vm->cpus);
+	if (gmem_release_files(&vm->m.mem, &err) < 0) {
+		log_error("%s", err.msg);
+		end(vm, STATUS_CANNOT);
+	} else if (running) {
+		vcpus_resume(&vm->cpus);
+	}
+}
+
 static void handle_signal(struct loop_fd *lfd, uint32_t events)
 {
 	struct vm *vm = (struct vm *)((char *)lfd - offsetof(struct vm, signals));
 	struct signalfd_siginfo info;
 
 	(void)events;
-	if (read(lfd->fd, &info, sizeof(info)) == sizeof(info))
+	if (read(lfd->fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	if (info.ssi_signo == SIGIO)
+		release_files(vm);
+	else
 		stop_guest(vm, (int)info.ssi_signo);
 }
 
@@ -275,12 +294,17 @@ static int make_cmdline(struct vm *vm, struct err *err)
 /* Before any thread exists, so that all inherit the mask and signals come here only. */
 static int watch_signals(struct vm *vm, struct err *err)
 {
+	static const int optional[] = { SIGINT, SIGHUP };
+	struct sigaction old;
 	sigset_t set;
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGIO); /* a lease is to be given back, see gmem.h */
+	/* Not those we were started to ignore: by nohup, or as a script's background job. */
+	for (size_t i = 0; i < sizeof(optional) / sizeof(optional[0]); i++)
+		if (sigaction(optional[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+			sigaddset(&set, optional[i]);
 	pthread_sigmask(SIG_BLOCK, &set, &vm->old_mask);
 	vm->mask_set = true;
 	signal(SIGPIPE, SIG_IGN);

@@ -7,10 +7,11 @@
  *	state cs=CS ds=DS cr0=CR0 cr4=CR4 efer=EFER	(64-bit entry only)
  *	cmdline COMMAND LINE
  *	rsdp ADDRESS
- *	initrd ADDRESS SIZE
+ *	initrd ADDRESS SIZE SUM
  *	map BASE SIZE TYPE				(once for each range)
  *
- * Numbers are hexadecimal. Where the magic numbers of the boot parameters are missing,
+ * Numbers are hexadecimal. SUM is that of the initrd's bytes, in 32 bits that are rotated to
+ * the left by one before each. Where the magic numbers of the boot parameters are missing,
  * "entry" is followed by " bad".
  */
 #include "payload.h"
@@ -61,6 +62,17 @@ FUNC main
 5:	PRINT_HEX "\nrsdp ", boot_rsdp
 	PRINT_HEX "\ninitrd ", boot_initrd
 	PRINT_HEX " ", boot_initrd_size
+	mov	boot_initrd, %rsi
+	mov	boot_initrd_size, %rcx
+	xor	%ebx, %ebx
+	jrcxz	9f
+8:	movzbl	(%rsi), %eax
+	rol	%ebx
+	add	%eax, %ebx
+	inc	%rsi
+	dec	%rcx
+	jnz	8b
+9:	PRINT_HEX32 " ", %ebx
 	PRINT	"\n"
 	mov	boot_map, %rbx
 	mov	boot_map_count, %ebp

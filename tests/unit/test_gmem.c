@@ -2,6 +2,8 @@
 /* Guest memory: bounds, regions, dirty marks, files, reset. */
 #include <check.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -203,6 +205,44 @@ START_TEST(writes_do_not_reach_the_file)
 }
 END_TEST
 
+/* Somebody wants to cut the file short under us: the lease makes them wait. */
+START_TEST(a_mapped_file_can_be_let_go)
+{
+	char path[] = "/tmp/test_gmem.XXXXXX";
+	int fd = mkstemp(path), writer;
+	struct err err = ERR_INIT;
+	uint8_t page[GMEM_PAGE_SIZE];
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGIO);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	memset(page, 0x5a, sizeof(page));
+	for (int i = 0; i < 100; i++)
+		ck_assert_int_eq(write(fd, page, sizeof(page)), sizeof(page));
+	close(fd);
+	fd = open(path, O_RDONLY);
+
+	ck_assert_int_eq(gmem_load_file(&mem, 0x10000, fd, 0, 100 * GMEM_PAGE_SIZE, &err), 0);
+	close(fd);
+	if (mem.nfiles == 1) { /* else: no leases on this file system, so it was read */
+		ck_assert_int_lt(open(path, O_WRONLY | O_TRUNC | O_NONBLOCK), 0);
+		ck_assert_int_eq(errno, EWOULDBLOCK);
+		ck_assert_int_eq(sigwaitinfo(&set, NULL), SIGIO);
+	}
+	mem.base[0x10000] = 0xa5; /* the guest's own writes stay */
+	ck_assert_msg(gmem_release_files(&mem, &err) == 0, "%s", err.msg);
+	ck_assert_uint_eq(mem.nfiles, 0);
+	writer = open(path, O_WRONLY | O_TRUNC | O_NONBLOCK);
+	ck_assert_int_ge(writer, 0);
+	ck_assert_uint_eq(mem.base[0x10000], 0xa5);
+	ck_assert_uint_eq(mem.base[0x10001], 0x5a);
+	ck_assert_uint_eq(mem.base[0x10000 + 100 * GMEM_PAGE_SIZE - 1], 0x5a);
+	close(writer);
+	unlink(path);
+}
+END_TEST
+
 START_TEST(files_that_are_too_short_or_do_not_fit)
 {
 	int fd = numbered_file(100);
@@ -243,6 +283,7 @@ int main(void)
 	tcase_add_test(tc, dirty_marks_writes_only);
 	tcase_add_test(tc, files_mapped_and_read_are_the_same);
 	tcase_add_test(tc, writes_do_not_reach_the_file);
+	tcase_add_test(tc, a_mapped_file_can_be_let_go);
 	tcase_add_test(tc, files_that_are_too_short_or_do_not_fit);
 	tcase_add_test(tc, top_of_ram);
 	suite_add_tcase(suite, tc);

@@ -12,10 +12,14 @@
  *
  * File contents. gmem_load_file() maps large page-aligned spans of a kernel or initrd
  * copy-on-write over the RAM mapping: nothing is read or copied before the guest asks
- * for it, and many guests share the page cache. The price is that these pages are
- * not in the memfd, and that a file cut short while the guest runs takes its pages
- * away; so the file must not be replaced in place (the usual rename is fine). Below
- * GMEM_MAP_MIN copying is as fast and is what happens.
+ * for it. Reading 32 MiB takes some 20 ms on a slow host, mapping it nothing. Two things
+ * are paid for that. These pages are not in the memfd, and a file cut short takes its
+ * pages away, also those the guest has written to. The second would let `make` kill a
+ * guest that runs the kernel of the last build, hence the lease: the writer waits until
+ * gmem_release_files() has copied everything. Where there is no lease to be had (a file
+ * somebody has open for writing, a file system without leases) the file is read; a file
+ * of somebody else's, such as a distribution's kernel, is trusted to be replaced by
+ * renaming, as package managers do. Below GMEM_MAP_MIN reading is as fast.
  *
  * Dirty bits are set with relaxed atomics: whoever fetches them has stopped the
  * writers first, or comes back for the next round.
@@ -192,9 +196,17 @@ int gmem_init(struct gmem *mem, const struct gmem_config *cfg, struct err *err)
 	return init_memfd(mem, cfg, err);
 }
 
+static void forget_files(struct gmem *mem)
+{
+	for (unsigned i = 0; i < mem->nfiles; i++)
+		close(mem->files[i].fd); /* the lease goes with it */
+	mem->nfiles = 0;
+}
+
 void gmem_fini(struct gmem *mem)
 {
 	gmem_dirty_stop(mem);
+	forget_files(mem);
 	if (mem->base != NULL)
 		munmap(mem->base, mem->size);
 	if (mem->fd >= 0)
@@ -355,6 +367,31 @@ static int read_all(int fd, uint8_t *to, uint64_t offset, uint64_t len, struct e
 	return 0;
 }
 
+/*
+ * Map @len bytes of @fd over RAM at @to, if they can be kept safe from writers. False: read
+ * them instead.
+ */
+static bool map_file(struct gmem *mem, uint8_t *to, int fd, uint64_t offset, uint64_t len)
+{
+	int held;
+
+	if (mem->nfiles == GMEM_FILES_MAX)
+		return false;
+	held = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (held < 0)
+		return false;
+	/* EACCES: not our file. */
+	if ((fcntl(held, F_SETLEASE, F_RDLCK) < 0 && errno != EACCES) ||
+	    mmap(to, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd,
+		 (off_t)offset) == MAP_FAILED) {
+		fcntl(held, F_SETLEASE, F_UNLCK);
+		close(held);
+		return false;
+	}
+	mem->files[mem->nfiles++] = (struct gmem_file){ .fd = held, .host = to, .len = len };
+	return true;
+}
+
 int gmem_load_file(struct gmem *mem, uint64_t gpa, int fd, uint64_t offset, uint64_t len,
 		   struct err *err)
 {
@@ -380,12 +417,51 @@ int gmem_load_file(struct gmem *mem, uint64_t gpa, int fd, uint64_t offset, uint
 		return read_all(fd, to, offset, len, err);
 
 	middle = (len - head) & ~mask;
-	if (mmap(to + head, middle, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
-		 fd, (off_t)(offset + head)) == MAP_FAILED)
+	if (!map_file(mem, to + head, fd, offset + head, middle))
 		return read_all(fd, to, offset, len, err);
 	if (read_all(fd, to, offset, head, err) < 0)
 		return -err->code;
 	return read_all(fd, to + head + middle, offset + head + middle, len - head - middle, err);
+}
+
+/* Move [host, host + len) into memory of our own, at the same place. */
+static int own_pages(struct gmem *mem, uint8_t *host, size_t len)
+{
+	off_t offset = host - mem->base;
+	uint8_t *copy;
+
+	if (mem->fd >= 0) {
+		for (size_t done = 0; done < len;) {
+			ssize_t n = pwrite(mem->fd, host + done, len - done, offset + (off_t)done);
+
+			if (n < 0 && errno != EINTR)
+				return -errno;
+			done += n > 0 ? (size_t)n : 0;
+		}
+		if (mmap(host, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE,
+			 mem->fd, offset) == MAP_FAILED)
+			return -errno;
+		return 0;
+	}
+	copy = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (copy == MAP_FAILED)
+		return -errno;
+	memcpy(copy, host, len);
+	if (mremap(copy, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, host) == MAP_FAILED) {
+		munmap(copy, len);
+		return -errno;
+	}
+	return 0;
+}
+
+int gmem_release_files(struct gmem *mem, struct err *err)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < mem->nfiles && r == 0; i++)
+		r = own_pages(mem, mem->files[i].host, mem->files[i].len);
+	forget_files(mem);
+	return r < 0 ? err_sys(err, -r, "memory: cannot copy the kernel's and initrd's pages") : 0;
 }
 
 int gmem_reset(struct gmem *mem, struct err *err)
@@ -394,6 +470,7 @@ int gmem_reset(struct gmem *mem, struct err *err)
 		    mem->page_size == GMEM_PAGE_SIZE ? MAP_SHARED | MAP_NORESERVE :
 						       MAP_SHARED;
 
+	forget_files(mem);
 	/* Drop the pages first, then map afresh over the file mappings. */
 	if (mem->fd >= 0 && fallocate(mem->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
 				      (off_t)mem->size) < 0)

@@ -23,6 +23,7 @@
 #include "vmm/base/err.h"
 
 #define GMEM_REGIONS_MAX 8
+#define GMEM_FILES_MAX	 8
 #define GMEM_PAGE_SHIFT	 12
 #define GMEM_PAGE_SIZE	 (1ULL << GMEM_PAGE_SHIFT)
 
@@ -42,6 +43,13 @@ struct gmem_region {
 	_Atomic uint64_t *dirty; /* one bit per page, NULL while tracking is off */
 };
 
+/* A file mapped into RAM; see gmem_load_file(). */
+struct gmem_file {
+	int fd;			 /* holds the lease */
+	uint8_t *host;
+	size_t len;
+};
+
 struct gmem {
 	int fd;			 /* memfd with all of RAM, -1 when it is private memory */
 	uint8_t *base;		 /* the whole mapping */
@@ -50,6 +58,8 @@ struct gmem {
 	bool thp, merge;	 /* advice in force */
 	unsigned nregions;
 	struct gmem_region regions[GMEM_REGIONS_MAX]; /* ascending, disjoint */
+	unsigned nfiles;
+	struct gmem_file files[GMEM_FILES_MAX];
 };
 
 /*
@@ -73,12 +83,22 @@ int gmem_write(struct gmem *mem, uint64_t gpa, const void *buf, uint64_t len);
 int gmem_zero(struct gmem *mem, uint64_t gpa, uint64_t len);
 
 /*
- * Put @len bytes of file @fd from @offset at @gpa, all inside one region. Large
+ * Put @len bytes of file @fd (borrowed) from @offset at @gpa, all inside one region. Large
  * page-aligned spans are mapped copy-on-write from the page cache, the rest is read.
  * -EIO when the file is shorter, -EFAULT when the place is not RAM.
+ *
+ * A file that is cut short takes its mapped pages away, so what is mapped is under a read
+ * lease (fcntl(2)): whoever opens the file for writing waits, we get SIGIO, and the
+ * program must then call gmem_release_files().
  */
 int gmem_load_file(struct gmem *mem, uint64_t gpa, int fd, uint64_t offset, uint64_t len,
 		   struct err *err);
+
+/*
+ * Copy what is mapped from files into RAM proper and let go of the files. The guest must
+ * not run meanwhile. Also for those who hand RAM's memfd to another process.
+ */
+int gmem_release_files(struct gmem *mem, struct err *err);
 
 /* Back to all zeroes, file mappings gone, memory given back to the host. */
 int gmem_reset(struct gmem *mem, struct err *err);
