@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # make            build/vmm, a stripped static-pie binary
-# make ASAN=1     the same under AddressSanitizer and UBSan, in build/asan
-# make TSAN=1     the same under ThreadSanitizer, in build/tsan
+# make ASAN=1     the same under AddressSanitizer and UBSan: build/asan/vmm.debug
+# make TSAN=1     the same under ThreadSanitizer: build/tsan/vmm.debug
 # make unit       unit tests, in whatever build was asked for
 # make check      everything CI runs
 # make demo       boot Debian's stock kernel to a prompt
@@ -51,7 +51,7 @@ MODE_CFLAGS  := -fsanitize=$(if $(ASAN),address$(comma)undefined,thread) \
 MODE_LDFLAGS := $(MODE_CFLAGS)
 endif
 
-VMM	:= $(if $(filter release,$(VARIANT)),$(BUILD)/vmm,$(OBJ)/vmm)
+VMM	:= $(if $(filter release,$(VARIANT)),$(BUILD)/vmm,$(OBJ)/vmm.debug)
 
 .PHONY: all unit unit-programs payload check demo bench fuzz install deps clean format
 .DELETE_ON_ERROR:
@@ -70,8 +70,6 @@ $(OBJ)/vmm.debug: $(OBJ)/vmm/main.o $(LIB)
 
 $(BUILD)/vmm: $(OBJ)/vmm.debug
 	$(Q)strip -s -R .comment -R .note.gnu.build-id -o $@ $<
-$(OBJ)/vmm: $(OBJ)/vmm.debug
-	cp $< $@
 
 $(OBJ)/unit/%: tests/unit/%.c $(LIB)
 	@mkdir -p $(@D)

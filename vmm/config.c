@@ -47,11 +47,11 @@ static const struct opt_key cpus_keys[] = {
 	{ .name = "count", .type = OPT_UINT, .offset = offsetof(struct cpu_config, count),
 	  .arg = "N", .def = "1", .min = 1, .max = MACHINE_CPUS_MAX, .help = "number of vCPUs" },
 	{ .name = "sockets", .type = OPT_UINT, .offset = offsetof(struct cpu_config, sockets),
-	  .arg = "N", .max = MACHINE_CPUS_MAX, .help = "sockets (default: 1)" },
+	  .arg = "N", .max = MACHINE_CPUS_MAX, .help = "sockets; 0 is one" },
 	{ .name = "cores", .type = OPT_UINT, .offset = offsetof(struct cpu_config, cores),
-	  .arg = "N", .max = MACHINE_CPUS_MAX, .help = "cores per socket (default: what is left)" },
+	  .arg = "N", .max = MACHINE_CPUS_MAX, .help = "cores per socket; 0 is what is left" },
 	{ .name = "threads", .type = OPT_UINT, .offset = offsetof(struct cpu_config, threads),
-	  .arg = "N", .max = MACHINE_CPUS_MAX, .help = "threads per core (default: 1)" },
+	  .arg = "N", .max = MACHINE_CPUS_MAX, .help = "threads per core; 0 is one" },
 	{ 0 }
 };
 static const struct opt_key serial_keys[] = {
@@ -119,7 +119,8 @@ const struct opt vm_options[] = {
 		  "payloads." },
 
 	{ .name = "timeout", .keys = timeout_keys, .plain = true, .offset = CONFIG(timeout_ns),
-	  .section = "Life and death", .help = "End the VM after TIME with status 124; 0 is never." },
+	  .section = "Life and death", .help = "End the VM after TIME (90, 500ms, 10m; a bare number counts seconds) with "
+		  "status 124; 0 is never." },
 	{ .name = "hang-timeout", .keys = hang_keys, .plain = true,
 	  .offset = CONFIG(hang_timeout_ns),
 	  .help = "End the VM with status 121 when its serial port was silent for TIME; 0 is "

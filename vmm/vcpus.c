@@ -146,8 +146,8 @@ static void run(struct vcpu *v)
 			continue;
 		}
 		if (errno == EFAULT)
-			log_error("vCPU %u: the host has no page for guest memory: out of memory, or "
-				  "the kernel or initrd file was cut short",
+			log_error("vCPU %u: the host has no page for guest memory: out of memory, "
+				  "or the kernel or initrd file was cut short",
 				  v->index);
 		else
 			log_error("vCPU %u: KVM_RUN: %s", v->index, strerrordesc_np(errno));
@@ -202,17 +202,23 @@ static void kick(struct vcpus *cpus)
 	}
 }
 
-static void set_want(struct vcpus *cpus, enum vcpus_want want)
+/* True: some threads are not parked, and have not necessarily seen @want yet. */
+static bool set_want(struct vcpus *cpus, enum vcpus_want want)
 {
+	bool running;
+
 	pthread_mutex_lock(&cpus->lock);
 	atomic_store(&cpus->want, want);
+	running = cpus->parked < cpus->started;
 	pthread_cond_broadcast(&cpus->wanted);
 	pthread_mutex_unlock(&cpus->lock);
+	return running;
 }
 
 void vcpus_pause(struct vcpus *cpus)
 {
-	set_want(cpus, VCPUS_PAUSE);
+	if (!set_want(cpus, VCPUS_PAUSE))
+		return;
 	kick(cpus);
 	pthread_mutex_lock(&cpus->lock);
 	while (cpus->parked < cpus->started)
@@ -240,8 +246,8 @@ void vcpus_fini(struct vcpus *cpus)
 {
 	if (cpus->vcpu == NULL)
 		return;
-	set_want(cpus, VCPUS_STOP);
-	kick(cpus);
+	if (set_want(cpus, VCPUS_STOP))
+		kick(cpus);
 	for (unsigned i = 0; i < cpus->n; i++) {
 		if (cpus->vcpu[i].started)
 			pthread_join(cpus->vcpu[i].thread, NULL);

@@ -117,6 +117,27 @@ static int load_cmdline(struct machine *m, const struct kernel_image *image,
 	return 0;
 }
 
+/*
+ * On a hardware-reduced machine Linux takes for granted that there is EFI, and reboots by
+ * its runtime service; without one it jumps to the reset vector in real mode, F000:FFF0.
+ * So there is one: it writes the ACPI reset register.
+ */
+static int write_reset_vector(struct machine *m, struct err *err)
+{
+	static const uint8_t code[] = {
+		0xba, (PORT_ACPI_PM + ACPI_PM_RESET) & 0xff,
+		(PORT_ACPI_PM + ACPI_PM_RESET) >> 8,	/* mov dx, reset register */
+		0xb0, ACPI_PM_RESET_VALUE,		/* mov al, its value */
+		0xee,					/* out dx, al */
+		0xf4,					/* hlt */
+		0xeb, 0xfd,				/* jmp to the hlt */
+	};
+
+	if (gmem_write(&m->mem, MAP_RESET_VECTOR, code, sizeof(code)) < 0)
+		return err_set(err, EFAULT, "no RAM for the reset vector");
+	return 0;
+}
+
 int arch_load(struct machine *m, struct err *err)
 {
 	uint32_t apic_ids[MACHINE_CPUS_MAX];
@@ -130,7 +151,7 @@ int arch_load(struct machine *m, struct err *err)
 	if (m->cfg->initrd != NULL &&
 	    initrd_load(&m->mem, m->cfg->initrd, &image, &boot.initrd, &boot.initrd_size, err) < 0)
 		return -err->code;
-	if (load_cmdline(m, &image, &boot, err) < 0)
+	if (load_cmdline(m, &image, &boot, err) < 0 || write_reset_vector(m, err) < 0)
 		return -err->code;
 
 	for (unsigned i = 0; i < m->cfg->cpus.count; i++)

@@ -10,6 +10,7 @@
  *	  0x0009fc00    reserved from here to 1 MiB, where firmware would be:
  *	  0x000e0000    ACPI tables
  *	  0x000f0000    MP table (without ACPI)
+ *	  0x000ffff0    reset vector
  *	0x00100000  RAM, the kernel among it
  *	0xc0000000  end of low RAM: window for 32-bit PCI memory
  *	0xe8000000  PCI Express configuration space (ECAM), one bus
@@ -31,7 +32,8 @@
 #define MAP_ACPI	    0xe0000
 #define MAP_ACPI_SIZE	    0x10000
 #define MAP_MPTABLE	    0xf0000
-#define MAP_MPTABLE_SIZE    0x10000
+#define MAP_MPTABLE_SIZE    0xfff0
+#define MAP_RESET_VECTOR    0xffff0
 #define MAP_HIGH_RAM	    0x100000
 #define MAP_RAM_MIN	    (1ULL << 20)
 
