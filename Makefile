@@ -42,7 +42,7 @@ LIBS	:= -lelf -ljansson
 ifeq ($(VARIANT),release)
 MODE_CFLAGS  := -fPIE -fstack-protector-strong -fstack-clash-protection -D_FORTIFY_SOURCE=2 \
 		-fcf-protection=full -fno-asynchronous-unwind-tables -fno-unwind-tables
-MODE_LDFLAGS := -static-pie -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code,--gc-sections
+MODE_LDFLAGS := -static-pie -Wl,-z,pack-relative-relocs,-z,relro,-z,now,-z,noexecstack,-z,separate-code,--gc-sections
 LIBS	     += -lz
 else
 comma	     := ,

@@ -236,9 +236,13 @@ static void backend_rx_room(struct serial_backend *be)
 {
 	struct console *c = (struct console *)be;
 
+	if (c->serial == NULL || !pass_on(c))
+		return;
+	/* Standard input may block: it is read when epoll says so, not before. */
 	if (c->in_pollable)
 		loop_mod_fd(&c->in, EPOLLIN);
-	read_input(c);
+	else
+		read_input(c);
 }
 
 /* Terminal */

@@ -26,11 +26,11 @@ static const char message[] = "Kernel panic - not syncing";
 static bool looks_dead(struct panic_watch *w)
 {
 	unsigned spinning = 0;
-	bool dead = !w->talks;
+	bool dead = true, ran;
 
-	if (!dead)
+	if (w->talks)
 		return false;
-	vcpus_pause(w->cpus);
+	ran = vcpus_pause(w->cpus);
 	for (unsigned i = 0; i < w->cpus->n; i++) {
 		switch (arch_vcpu_activity(&w->cpus->vcpu[i].kvm)) {
 		case VCPU_KERNEL:
@@ -43,7 +43,8 @@ static bool looks_dead(struct panic_watch *w)
 			break;
 		}
 	}
-	vcpus_resume(w->cpus);
+	if (ran)
+		vcpus_resume(w->cpus);
 	return dead && spinning <= 1;
 }
 

@@ -202,28 +202,31 @@ static void kick(struct vcpus *cpus)
 	}
 }
 
-/* True: some threads are not parked, and have not necessarily seen @want yet. */
-static bool set_want(struct vcpus *cpus, enum vcpus_want want)
+/* Set what is wanted, and get those threads that are not parked to look at it. */
+static enum vcpus_want set_want(struct vcpus *cpus, enum vcpus_want want)
 {
-	bool running;
+	enum vcpus_want before;
+	bool outside;
 
 	pthread_mutex_lock(&cpus->lock);
-	atomic_store(&cpus->want, want);
-	running = cpus->parked < cpus->started;
+	before = atomic_exchange(&cpus->want, want);
+	outside = cpus->parked < cpus->started;
 	pthread_cond_broadcast(&cpus->wanted);
 	pthread_mutex_unlock(&cpus->lock);
-	return running;
+	if (outside && want != VCPUS_RUN)
+		kick(cpus);
+	return before;
 }
 
-void vcpus_pause(struct vcpus *cpus)
+bool vcpus_pause(struct vcpus *cpus)
 {
-	if (!set_want(cpus, VCPUS_PAUSE))
-		return;
-	kick(cpus);
+	bool ran = set_want(cpus, VCPUS_PAUSE) == VCPUS_RUN;
+
 	pthread_mutex_lock(&cpus->lock);
 	while (cpus->parked < cpus->started)
 		pthread_cond_wait(&cpus->settled, &cpus->lock);
 	pthread_mutex_unlock(&cpus->lock);
+	return ran;
 }
 
 void vcpus_resume(struct vcpus *cpus)
@@ -246,8 +249,7 @@ void vcpus_fini(struct vcpus *cpus)
 {
 	if (cpus->vcpu == NULL)
 		return;
-	if (set_want(cpus, VCPUS_STOP))
-		kick(cpus);
+	set_want(cpus, VCPUS_STOP);
 	for (unsigned i = 0; i < cpus->n; i++) {
 		if (cpus->vcpu[i].started)
 			pthread_join(cpus->vcpu[i].thread, NULL);

@@ -7,7 +7,7 @@
  * exit completed, so that vCPU state may be read and written from the main thread.
  *
  * A thread that meets the end (a triple fault, an error of KVM's, a device that
- * reported power-off) parks itself at once and posts vcpus_ops.ended.
+ * reported power-off) parks itself at once and posts @ended.
  */
 #ifndef VMM_VCPUS_H
 #define VMM_VCPUS_H
@@ -59,8 +59,11 @@ int vcpus_start(struct vcpus *cpus, struct err *err);
 /* Stop and join the threads, close the vCPUs. Harmless after a failed init. */
 void vcpus_fini(struct vcpus *cpus);
 
-/* All parked when it returns. Main thread. */
-void vcpus_pause(struct vcpus *cpus);
+/*
+ * All parked when it returns. True if they ran before: who pauses only for a look resumes
+ * only then, and so does not undo the vcpus_hold() of somebody else. Main thread.
+ */
+bool vcpus_pause(struct vcpus *cpus);
 void vcpus_resume(struct vcpus *cpus);
 /* Make running vCPUs park at their next exit, without waiting. Any thread. */
 void vcpus_hold(struct vcpus *cpus);

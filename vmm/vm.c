@@ -180,13 +180,12 @@ static void stop_guest(struct vm *vm, int sig)
 static void release_files(struct vm *vm)
 {
 	struct err err = ERR_INIT;
-	bool running = atomic_load(&vm->cpus.want) == VCPUS_RUN;
+	bool ran = vcpus_pause(&vm->cpus);
 
-	vcpus_pause(&vm->cpus);
 	if (gmem_release_files(&vm->m.mem, &err) < 0) {
 		log_error("%s", err.msg);
 		end(vm, STATUS_CANNOT);
-	} else if (running) {
+	} else if (ran) {
 		vcpus_resume(&vm->cpus);
 	}
 }

@@ -21,7 +21,7 @@ static struct vcpu vcpu[3];
 static enum vcpu_activity activity[3];
 static struct loop_timer *armed;
 static unsigned pauses, resumes, looked, deaths;
-static bool paused;
+static bool paused, held; /* held: they did not run when we came */
 
 /* --- In place of the loop and the vCPU threads --- */
 
@@ -38,12 +38,13 @@ void loop_disarm(struct loop_timer *timer)
 		armed = NULL;
 }
 
-void vcpus_pause(struct vcpus *all)
+bool vcpus_pause(struct vcpus *all)
 {
 	ck_assert_ptr_eq(all, &cpus);
 	ck_assert(!paused);
 	paused = true;
 	pauses++;
+	return !held;
 }
 
 void vcpus_resume(struct vcpus *all)
@@ -77,6 +78,7 @@ static void setup(void)
 {
 	cpus = (struct vcpus){ .n = 3, .vcpu = vcpu };
 	armed = NULL;
+	paused = held = false;
 	pauses = resumes = looked = deaths = 0;
 	paused = false;
 	panic_watch_init(&watch, NULL, &cpus, dead);
@@ -273,6 +275,17 @@ START_TEST(fini)
 }
 END_TEST
 
+START_TEST(a_hold_of_somebody_else_stays)
+{
+	held = true; /* a vCPU met its end, say: that is being handled */
+	panic_watch_output(&watch, LINE, sizeof(LINE) - 1);
+	armed->fn(armed);
+	ck_assert_uint_eq(pauses, 1);
+	ck_assert_uint_eq(resumes, 0);
+	ck_assert(paused);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("panic");
@@ -285,6 +298,7 @@ int main(void)
 	tcase_add_loop_test(tc, words, 0, n_panics);
 	tcase_add_loop_test(tc, words_byte_by_byte, 0, n_panics);
 	tcase_add_test(tc, other_words);
+	tcase_add_test(tc, a_hold_of_somebody_else_stays);
 	tcase_add_test(tc, words_in_two_boots);
 	tcase_add_test(tc, dies);
 	tcase_add_test(tc, dies_after_a_trace);
