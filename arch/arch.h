@@ -30,20 +30,20 @@ struct cpu_config {
 /* What the user asked the hardware to be. Strings are borrowed. */
 struct machine_config {
 	char *kernel, *initrd, *cmdline;
-	int entry;			/* the architecture's enum kernel_entry */
+	int entry; /* the architecture's enum kernel_entry */
 	struct gmem_config mem;
 	struct cpu_config cpus;
-	bool acpi;			/* describe the machine by ACPI tables */
-	bool pit;			/* x86: legacy interrupt controllers and timer */
-	bool serial;			/* there is a serial port */
-	bool debug_exit;		/* x86: port that ends the VM with a status */
+	bool acpi;	 /* describe the machine by ACPI tables */
+	bool pit;	 /* x86: legacy interrupt controllers and timer */
+	bool serial;	 /* there is a serial port */
+	bool debug_exit; /* x86: port that ends the VM with a status */
 };
 
 /* Where the first vCPU starts; filled by arch_load(). */
 struct boot_entry {
-	int kind;			/* the architecture's enum kernel_entry */
+	int kind; /* the architecture's enum kernel_entry */
 	uint64_t pc;
-	uint64_t arg;			/* address of the boot parameters */
+	uint64_t arg; /* address of the boot parameters */
 };
 
 struct arch_machine;
@@ -52,13 +52,13 @@ struct machine {
 	const struct machine_config *cfg;
 	struct loop *loop;		/* serves the devices made here */
 	struct machine_events *events;	/* where devices report to */
-	struct serial_backend *console;	/* host side of the serial port */
+	struct serial_backend *console; /* host side of the serial port */
 	struct kvm kvm;
 	struct gmem mem;
-	struct bus mmio, pio;		/* pio: x86 only */
-	struct serial *serial;		/* NULL when there is none */
+	struct bus mmio, pio;  /* pio: x86 only */
+	struct serial *serial; /* NULL when there is none */
 	struct boot_entry boot;
-	struct arch_machine *arch;	/* the architecture's own */
+	struct arch_machine *arch; /* the architecture's own */
 };
 
 /* Can this host run guests at native speed? If not, *why is one sentence. */
@@ -99,10 +99,10 @@ void arch_dump_vcpu(struct machine *m, struct kvm_vcpu *vcpu);
 
 /* What a vCPU is doing; for telling a dead guest from an idle one. */
 enum vcpu_activity {
-	VCPU_USER,		/* runs user code */
-	VCPU_KERNEL,		/* runs kernel code */
-	VCPU_IDLE,		/* halted, an interrupt wakes it */
-	VCPU_OFF,		/* halted with interrupts off, or never started */
+	VCPU_USER,   /* runs user code */
+	VCPU_KERNEL, /* runs kernel code */
+	VCPU_IDLE,   /* halted, an interrupt wakes it */
+	VCPU_OFF,    /* halted with interrupts off, or never started */
 };
 
 /* Called on the vCPU's own thread, or while it is stopped. */

@@ -10,6 +10,9 @@
 #define MIB (1ULL << 20)
 #define TIB (1ULL << 40)
 
+/* Tables, aligned by hand. */
+/* clang-format off */
+
 static const char *const entry_names[] = { "auto", "linux64", "pvh", NULL };
 static const char *const hugepage_names[] = { "off", "thp", "2M", "1G", NULL };
 static const char *const serial_names[] = { "stdio", "file", "pty", "null", "off", NULL };
@@ -147,6 +150,8 @@ const struct opt vm_options[] = {
 	{ 0 }
 };
 
+/* clang-format on */
+
 static int load_json(struct vm_config *cfg, const char *path, struct err *err)
 {
 	json_error_t where;
@@ -202,16 +207,17 @@ static int check_path(const char *option, const char *path, struct err *err)
 
 static int check_mem(const struct gmem_config *mem, struct err *err)
 {
-	uint64_t unit = mem->huge == GMEM_HUGE_1G ? 1024 * MIB :
-			mem->huge == GMEM_HUGE_2M ? 2 * MIB :
-						    GMEM_PAGE_SIZE;
+	uint64_t unit = mem->huge == GMEM_HUGE_1G   ? 1024 * MIB
+			: mem->huge == GMEM_HUGE_2M ? 2 * MIB
+						    : GMEM_PAGE_SIZE;
 
 	if (mem->size % unit == 0)
 		return 0;
-	return err_set(err, EINVAL,
-		       "--mem: size of %llu bytes is not a multiple of the page size, %s; round it up",
-		       (unsigned long long)mem->size,
-		       unit == GMEM_PAGE_SIZE ? "4K" : hugepage_names[mem->huge]);
+	return err_set(
+		err, EINVAL,
+		"--mem: size of %llu bytes is not a multiple of the page size, %s; round it up",
+		(unsigned long long)mem->size,
+		unit == GMEM_PAGE_SIZE ? "4K" : hugepage_names[mem->huge]);
 }
 
 static int check(const struct vm_config *cfg, struct err *err)
@@ -225,8 +231,9 @@ static int check(const struct vm_config *cfg, struct err *err)
 		return -err->code;
 	if ((cfg->serial.to == SERIAL_FILE) != (cfg->serial.path != NULL))
 		return err_set(err, EINVAL,
-			       cfg->serial.to == SERIAL_FILE ? "--serial: to=file needs path=PATH" :
-							       "--serial: path= is only for to=file");
+			       cfg->serial.to == SERIAL_FILE
+				       ? "--serial: to=file needs path=PATH"
+				       : "--serial: path= is only for to=file");
 	return arch_check_config(&cfg->machine, err);
 }
 

@@ -16,13 +16,13 @@ struct panic_watch {
 	void (*dead)(struct panic_watch *watch); /* on the loop's thread */
 	/* private */
 	struct loop_timer timer;
-	size_t matched;		/* bytes of the message seen in a row */
-	bool seen;		/* the message was printed */
-	bool line_ended;	/* ... and its line is over */
-	bool talks;		/* ... and something came after it */
-	bool certain;		/* pvpanic said so */
-	unsigned samples;	/* taken */
-	unsigned dead_samples;	/* that looked dead, in a row */
+	size_t matched;	       /* bytes of the message seen in a row */
+	bool seen;	       /* the message was printed */
+	bool line_ended;       /* ... and its line is over */
+	bool talks;	       /* ... and something came after it */
+	bool certain;	       /* pvpanic said so */
+	unsigned samples;      /* taken */
+	unsigned dead_samples; /* that looked dead, in a row */
 };
 
 void panic_watch_init(struct panic_watch *w, struct loop *loop, struct vcpus *cpus,

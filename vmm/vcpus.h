@@ -20,8 +20,8 @@
 
 enum vcpu_end {
 	VCPU_END_NONE,
-	VCPU_END_TRIPLE_FAULT,	/* KVM_EXIT_SHUTDOWN */
-	VCPU_END_KVM_ERROR,	/* internal error, failed entry, KVM_RUN failed */
+	VCPU_END_TRIPLE_FAULT, /* KVM_EXIT_SHUTDOWN */
+	VCPU_END_KVM_ERROR,    /* internal error, failed entry, KVM_RUN failed */
 };
 
 struct vcpus;
@@ -33,22 +33,22 @@ struct vcpu {
 	pthread_t thread;
 	bool started;
 	enum vcpu_end end;
-	uint64_t exits;		/* to user space; written by the thread */
+	uint64_t exits; /* to user space; written by the thread */
 };
 
 enum vcpus_want { VCPUS_PAUSE, VCPUS_RUN, VCPUS_STOP };
 
 struct vcpus {
 	struct machine *m;
-	struct loop_work *ended;	/* posted on the machine's loop */
+	struct loop_work *ended; /* posted on the machine's loop */
 	unsigned n;
-	struct vcpu *vcpu;		/* [n] */
-	atomic_int want;		/* enum vcpus_want */
+	struct vcpu *vcpu; /* [n] */
+	atomic_int want;   /* enum vcpus_want */
 	pthread_mutex_t lock;
-	pthread_cond_t wanted;		/* want changed: for the threads */
-	pthread_cond_t settled;		/* all have parked: for the main thread */
-	unsigned started;		/* threads */
-	unsigned parked;		/* of them, outside KVM */
+	pthread_cond_t wanted;	/* want changed: for the threads */
+	pthread_cond_t settled; /* all have parked: for the main thread */
+	unsigned started;	/* threads */
+	unsigned parked;	/* of them, outside KVM */
 };
 
 /* Make @n vCPUs, parked. @ended is posted when one of them meets its end. */

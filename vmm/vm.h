@@ -11,11 +11,11 @@
 /* Exit statuses of the program (besides those of `vmm run`'s command). */
 enum exit_status {
 	STATUS_POWEROFF = 0,
-	STATUS_PANIC = 120,	/* guest kernel panic */
-	STATUS_HUNG = 121,	/* nothing for --hang-timeout */
-	STATUS_DIED = 122,	/* triple fault, KVM internal error */
-	STATUS_TIMEOUT = 124,	/* --timeout reached */
-	STATUS_CANNOT = 125,	/* the monitor could not do what was asked */
+	STATUS_PANIC = 120,   /* guest kernel panic */
+	STATUS_HUNG = 121,    /* nothing for --hang-timeout */
+	STATUS_DIED = 122,    /* triple fault, KVM internal error */
+	STATUS_TIMEOUT = 124, /* --timeout reached */
+	STATUS_CANNOT = 125,  /* the monitor could not do what was asked */
 };
 
 struct vm;

@@ -55,11 +55,12 @@ int cpu_topology(const struct cpu_config *cfg, struct cpu_config *full, struct e
 	if (full->cores == 0)
 		full->cores = 1;
 	if (full->sockets * full->cores * full->threads != full->count)
-		return err_set(err, EINVAL,
-			       "--cpus: sockets=%llu times cores=%llu times threads=%llu is not the "
-			       "count, %llu",
-			       (unsigned long long)full->sockets, (unsigned long long)full->cores,
-			       (unsigned long long)full->threads, (unsigned long long)full->count);
+		return err_set(
+			err, EINVAL,
+			"--cpus: sockets=%llu times cores=%llu times threads=%llu is not the "
+			"count, %llu",
+			(unsigned long long)full->sockets, (unsigned long long)full->cores,
+			(unsigned long long)full->threads, (unsigned long long)full->count);
 	return 0;
 }
 
@@ -72,8 +73,7 @@ uint32_t cpu_apic_id(const struct cpu_config *cfg, unsigned index)
 	cpu_topology(cfg, &t, &ignored);
 	thread_bits = ceil_log2(t.threads);
 	core_bits = ceil_log2(t.cores);
-	return (uint32_t)(index % t.threads |
-			  (index / t.threads % t.cores) << thread_bits |
+	return (uint32_t)(index % t.threads | (index / t.threads % t.cores) << thread_bits |
 			  (index / (t.threads * t.cores)) << (thread_bits + core_bits));
 }
 
@@ -157,8 +157,8 @@ static uint32_t cache_sharing(const struct cpu_config *t, unsigned level)
 	return (1U << (thread_bits + ceil_log2(t->cores))) - 1;
 }
 
-static void set_cache_topology(struct kvm_cpuid2 *cpuid, uint32_t leaf,
-			       const struct cpu_config *t, bool intel)
+static void set_cache_topology(struct kvm_cpuid2 *cpuid, uint32_t leaf, const struct cpu_config *t,
+			       bool intel)
 {
 	for (unsigned i = 0; i < cpuid->nent; i++) {
 		struct kvm_cpuid_entry2 *e = &cpuid->entries[i];
@@ -196,10 +196,10 @@ static void set_amd(struct kvm_cpuid2 *cpuid, const struct cpu_config *t)
 		e->ecx |= 1U << 1; /* CmpLegacy */
 	e = find(cpuid, 0x80000008, 0);
 	if (e != NULL)
-		e->ecx = ceil_log2(t->threads) + ceil_log2(t->cores) == 0 ?
-				 0 :
-				 (ceil_log2(t->threads) + ceil_log2(t->cores)) << 12 |
-					 ((per_socket - 1) & 0xff);
+		e->ecx = ceil_log2(t->threads) + ceil_log2(t->cores) == 0
+				 ? 0
+				 : (ceil_log2(t->threads) + ceil_log2(t->cores)) << 12 |
+					   ((per_socket - 1) & 0xff);
 	set_cache_topology(cpuid, 0x8000001d, t, false);
 	e = find(cpuid, 0x8000001e, 0);
 	if (e != NULL) { /* core and node: filled for each vCPU */

@@ -25,13 +25,11 @@ static void mmio64_window(const struct machine *m, struct acpi_desc *desc)
 	uint64_t top = gmem_top_below(&m->mem, UINT64_MAX), end = 1ULL << m->arch->phys_bits;
 
 	desc->mmio64_base = ((top > MAP_4G ? top : MAP_4G) + GIB - 1) & ~(GIB - 1);
-	desc->mmio64_size = end > desc->mmio64_base ?
-				    min_u64(end - desc->mmio64_base, 256 * GIB) :
-				    0;
+	desc->mmio64_size =
+		end > desc->mmio64_base ? min_u64(end - desc->mmio64_base, 256 * GIB) : 0;
 }
 
-static int build_acpi(struct machine *m, const uint32_t *apic_ids, uint64_t *rsdp,
-		      struct err *err)
+static int build_acpi(struct machine *m, const uint32_t *apic_ids, uint64_t *rsdp, struct err *err)
 {
 	struct acpi_desc desc = {
 		.ncpus = (unsigned)m->cfg->cpus.count,
@@ -100,8 +98,8 @@ static unsigned memory_map(const struct machine *m, struct e820_range *e820)
 	return n;
 }
 
-static int load_cmdline(struct machine *m, const struct kernel_image *image,
-			struct boot_desc *boot, struct err *err)
+static int load_cmdline(struct machine *m, const struct kernel_image *image, struct boot_desc *boot,
+			struct err *err)
 {
 	const char *cmdline = m->cfg->cmdline != NULL ? m->cfg->cmdline : "";
 	size_t len = strlen(cmdline), max = min_u64(image->cmdline_max, MAP_CMDLINE_MAX - 1);
@@ -124,14 +122,16 @@ static int load_cmdline(struct machine *m, const struct kernel_image *image,
  */
 static int write_reset_vector(struct machine *m, struct err *err)
 {
+	/* clang-format off */
 	static const uint8_t code[] = {
 		0xba, (PORT_ACPI_PM + ACPI_PM_RESET) & 0xff,
-		(PORT_ACPI_PM + ACPI_PM_RESET) >> 8,	/* mov dx, reset register */
-		0xb0, ACPI_PM_RESET_VALUE,		/* mov al, its value */
-		0xee,					/* out dx, al */
-		0xf4,					/* hlt */
-		0xeb, 0xfd,				/* jmp to the hlt */
+		      (PORT_ACPI_PM + ACPI_PM_RESET) >> 8,	/* mov dx, reset register */
+		0xb0, ACPI_PM_RESET_VALUE,			/* mov al, its value */
+		0xee,						/* out dx, al */
+		0xf4,						/* hlt */
+		0xeb, 0xfd,					/* jmp to the hlt */
 	};
+	/* clang-format on */
 
 	if (gmem_write(&m->mem, MAP_RESET_VECTOR, code, sizeof(code)) < 0)
 		return err_set(err, EFAULT, "no RAM for the reset vector");
@@ -156,15 +156,15 @@ int arch_load(struct machine *m, struct err *err)
 
 	for (unsigned i = 0; i < m->cfg->cpus.count; i++)
 		apic_ids[i] = cpu_apic_id(&m->cfg->cpus, i);
-	r = m->cfg->acpi ? build_acpi(m, apic_ids, &boot.rsdp, err) :
-			   build_mptable(m, apic_ids, err);
+	r = m->cfg->acpi ? build_acpi(m, apic_ids, &boot.rsdp, err)
+			 : build_mptable(m, apic_ids, err);
 	if (r < 0)
 		return r;
 
 	boot.ne820 = memory_map(m, e820);
 	if (image.entry_kind == KERNEL_ENTRY_PVH) {
-		r = pvh_build(&boot, &m->mem, MAP_BOOT_PARAMS, MAP_BOOT_PARAMS_END - MAP_BOOT_PARAMS,
-			      err);
+		r = pvh_build(&boot, &m->mem, MAP_BOOT_PARAMS,
+			      MAP_BOOT_PARAMS_END - MAP_BOOT_PARAMS, err);
 	} else {
 		if (image.setup_header_size > 0) {
 			boot.setup_header = image.setup_header;
@@ -172,8 +172,8 @@ int arch_load(struct machine *m, struct err *err)
 		}
 		r = bootparams_build(&boot, &m->mem, MAP_BOOT_PARAMS, err);
 	}
-	m->boot = (struct boot_entry){
-		.kind = image.entry_kind, .pc = image.entry, .arg = MAP_BOOT_PARAMS
-	};
+	m->boot = (struct boot_entry){ .kind = image.entry_kind,
+				       .pc = image.entry,
+				       .arg = MAP_BOOT_PARAMS };
 	return r;
 }

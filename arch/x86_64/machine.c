@@ -66,8 +66,8 @@ static int add_port(struct machine *m, struct bus_range *range, uint64_t port, s
 
 static int add_serial(struct machine *m, struct err *err)
 {
-	m->serial = serial_new(m->loop, irqchip_line(&m->arch->irqchip, GSI_SERIAL), m->console,
-			       err);
+	m->serial =
+		serial_new(m->loop, irqchip_line(&m->arch->irqchip, GSI_SERIAL), m->console, err);
 	if (m->serial == NULL)
 		return -err->code;
 	return add_port(m, serial_range(m->serial), PORT_SERIAL, err);

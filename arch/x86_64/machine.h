@@ -14,8 +14,8 @@
 /* The interrupt controllers; see irqchip.c. */
 struct irqchip {
 	const struct kvm *kvm;
-	bool in_kernel;			/* PIC, I/O APIC and PIT in KVM (--pit) */
-	struct ioapic *ioapic;		/* else: ours, in front of KVM's local APICs */
+	bool in_kernel;	       /* PIC, I/O APIC and PIT in KVM (--pit) */
+	struct ioapic *ioapic; /* else: ours, in front of KVM's local APICs */
 	struct ioapic_output out;
 	struct kvm_routes routes;
 };
@@ -28,8 +28,8 @@ struct arch_machine {
 	struct port_dev pvpanic;
 	struct i8042 i8042;
 	struct port_dev debugexit;
-	struct kvm_cpuid2 *cpuid;	/* the template all vCPUs start from */
-	uint8_t phys_bits;		/* width of guest physical addresses */
+	struct kvm_cpuid2 *cpuid; /* the template all vCPUs start from */
+	uint8_t phys_bits;	  /* width of guest physical addresses */
 };
 
 /* irqchip.c */
@@ -49,7 +49,6 @@ uint32_t cpu_apic_id(const struct cpu_config *cfg, unsigned index);
 int cpu_topology(const struct cpu_config *cfg, struct cpu_config *full, struct err *err);
 
 /* reset.c: everything KVM keeps of a vCPU, from a fresh one to one that ran. */
-int vcpu_reset_all(struct machine *m, struct kvm_vcpu *const *vcpus, unsigned n,
-		   struct err *err);
+int vcpu_reset_all(struct machine *m, struct kvm_vcpu *const *vcpus, unsigned n, struct err *err);
 
 #endif

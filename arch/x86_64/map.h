@@ -37,28 +37,28 @@
 #define MAP_HIGH_RAM	    0x100000
 #define MAP_RAM_MIN	    (1ULL << 20)
 
-#define MAP_HOLE	    0xc0000000ULL
-#define MAP_MMIO32	    0xc0000000ULL
-#define MAP_MMIO32_SIZE	    0x28000000ULL
-#define MAP_ECAM	    0xe8000000ULL
-#define MAP_IOAPIC	    0xfec00000ULL
-#define MAP_LAPIC	    0xfee00000ULL
-#define MAP_IDENTITY_MAP    0xfffbc000ULL
-#define MAP_TSS		    0xfffbd000ULL
-#define MAP_4G		    0x100000000ULL
+#define MAP_HOLE	 0xc0000000ULL
+#define MAP_MMIO32	 0xc0000000ULL
+#define MAP_MMIO32_SIZE	 0x28000000ULL
+#define MAP_ECAM	 0xe8000000ULL
+#define MAP_IOAPIC	 0xfec00000ULL
+#define MAP_LAPIC	 0xfee00000ULL
+#define MAP_IDENTITY_MAP 0xfffbc000ULL
+#define MAP_TSS		 0xfffbd000ULL
+#define MAP_4G		 0x100000000ULL
 
-#define PORT_I8042	    0x60
-#define PORT_RTC	    0x70
-#define PORT_DEBUG_EXIT	    0xf4
-#define PORT_SERIAL	    0x3f8
-#define PORT_PVPANIC	    0x505
-#define PORT_ACPI_PM	    0x600
+#define PORT_I8042	0x60
+#define PORT_RTC	0x70
+#define PORT_DEBUG_EXIT 0xf4
+#define PORT_SERIAL	0x3f8
+#define PORT_PVPANIC	0x505
+#define PORT_ACPI_PM	0x600
 
-#define GSI_SERIAL	    4
-#define GSI_RTC		    8
-#define GSI_GED		    9
-#define IOAPIC_PINS	    24	/* as in-kernel; devices on PCI use MSI */
+#define GSI_SERIAL  4
+#define GSI_RTC	    8
+#define GSI_GED	    9
+#define IOAPIC_PINS 24 /* as in-kernel; devices on PCI use MSI */
 
-#define IOAPIC_ID	    0
+#define IOAPIC_ID 0
 
 #endif

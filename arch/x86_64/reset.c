@@ -107,7 +107,8 @@ static void transfer_msrs(struct kvm_vcpu *vcpu, struct kvm_msrs *msrs, bool sav
 		if (r < 0)
 			r = 0;
 		if (save) {
-			memmove(&msrs->entries[kept], part.entry, (size_t)r * sizeof(part.entry[0]));
+			memmove(&msrs->entries[kept], part.entry,
+				(size_t)r * sizeof(part.entry[0]));
 			kept += (unsigned)r;
 		}
 		i += (unsigned)r < n ? (unsigned)r + 1 : (unsigned)r;
@@ -161,8 +162,8 @@ static int create_model(struct machine *m, struct kvm *model, struct err *err)
 }
 
 /* The power-on state of vCPU @index, from a new vCPU in @model. */
-static int read_model(struct machine *m, struct kvm *model, unsigned index,
-		      struct vcpu_state *st, struct err *err)
+static int read_model(struct machine *m, struct kvm *model, unsigned index, struct vcpu_state *st,
+		      struct err *err)
 {
 	struct kvm_vcpu vcpu = { .fd = -1 };
 	int r;

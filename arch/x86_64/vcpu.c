@@ -52,8 +52,8 @@ static int build_page_tables(struct gmem *mem)
 	memset(table, 0, PD * GMEM_PAGE_SIZE);
 	table[PML4 * 512] = (MAP_PAGE_TABLES + PDPT * GMEM_PAGE_SIZE) | PTE_PRESENT | PTE_WRITE;
 	for (unsigned i = 0; i < 4; i++)
-		table[PDPT * 512 + i] = (MAP_PAGE_TABLES + (PD + i) * GMEM_PAGE_SIZE) |
-					PTE_PRESENT | PTE_WRITE;
+		table[PDPT * 512 + i] =
+			(MAP_PAGE_TABLES + (PD + i) * GMEM_PAGE_SIZE) | PTE_PRESENT | PTE_WRITE;
 	for (uint64_t i = 0; i < 4 * 512; i++)
 		table[PD * 512 + i] = i << 21 | PTE_PRESENT | PTE_WRITE | PTE_LARGE;
 	return 0;
@@ -62,16 +62,31 @@ static int build_page_tables(struct gmem *mem)
 static struct kvm_segment code_segment(bool long_mode)
 {
 	return (struct kvm_segment){
-		.base = 0, .limit = 0xffffffff, .selector = SEL_CODE, .type = 0xb,
-		.present = 1, .dpl = 0, .db = !long_mode, .s = 1, .l = long_mode, .g = 1,
+		.base = 0,
+		.limit = 0xffffffff,
+		.selector = SEL_CODE,
+		.type = 0xb,
+		.present = 1,
+		.dpl = 0,
+		.db = !long_mode,
+		.s = 1,
+		.l = long_mode,
+		.g = 1,
 	};
 }
 
 static struct kvm_segment data_segment(void)
 {
 	return (struct kvm_segment){
-		.base = 0, .limit = 0xffffffff, .selector = SEL_DATA, .type = 0x3,
-		.present = 1, .dpl = 0, .db = 1, .s = 1, .g = 1,
+		.base = 0,
+		.limit = 0xffffffff,
+		.selector = SEL_DATA,
+		.type = 0x3,
+		.present = 1,
+		.dpl = 0,
+		.db = 1,
+		.s = 1,
+		.g = 1,
 	};
 }
 
@@ -79,10 +94,12 @@ static struct kvm_segment data_segment(void)
 static int build_gdt(struct gmem *mem, bool long_mode)
 {
 	uint64_t gdt[] = {
-		0, 0,
+		0,
+		0,
 		long_mode ? 0x00af9b000000ffff : 0x00cf9b000000ffff, /* SEL_CODE */
 		0x00cf93000000ffff,				     /* SEL_DATA */
-		0x00008b0000000067, 0,				     /* SEL_TSS */
+		0x00008b0000000067,
+		0, /* SEL_TSS */
 	};
 
 	return gmem_write(mem, MAP_GDT, gdt, sizeof(gdt));
@@ -119,7 +136,10 @@ static int set_registers(struct machine *m, struct kvm_vcpu *vcpu)
 	sregs.cs = code_segment(long_mode);
 	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = data_segment();
 	sregs.tr = (struct kvm_segment){
-		.limit = 0x67, .selector = SEL_TSS, .type = 0xb, .present = 1,
+		.limit = 0x67,
+		.selector = SEL_TSS,
+		.type = 0xb,
+		.present = 1,
 	};
 	sregs.gdt.base = MAP_GDT;
 	sregs.gdt.limit = 6 * 8 - 1;

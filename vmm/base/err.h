@@ -19,11 +19,14 @@
 #define ERR_MSG_MAX 512
 
 struct err {
-	int code;		 /* positive errno value, 0 while nothing has failed */
-	char msg[ERR_MSG_MAX];	 /* always NUL-terminated, cut when too long */
+	int code;	       /* positive errno value, 0 while nothing has failed */
+	char msg[ERR_MSG_MAX]; /* always NUL-terminated, cut when too long */
 };
 
-#define ERR_INIT { .code = 0, .msg = "" }
+#define ERR_INIT                                                                                   \
+	{                                                                                          \
+		.code = 0, .msg = ""                                                               \
+	}
 
 /* Fill @err with @code (a positive errno value) and the sentence. Returns -@code. */
 int err_set(struct err *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

@@ -119,8 +119,8 @@ static int init_private(struct gmem *mem, const struct gmem_config *cfg, struct 
 			       "memory: hugepages=thp: this host has transparent huge pages off "
 			       "(see %s)",
 			       thp);
-	mem->base = map_aligned(-1, cfg->size, SIZE_2M,
-				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
+	mem->base =
+		map_aligned(-1, cfg->size, SIZE_2M, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
 	if (mem->base == NULL)
 		return err_sys(err, errno, "memory: cannot map %llu MiB",
 			       (unsigned long long)cfg->size >> 20);
@@ -145,8 +145,7 @@ static int init_memfd(struct gmem *mem, const struct gmem_config *cfg, struct er
 	unsigned flags = MFD_CLOEXEC;
 
 	if (pool)
-		flags |= MFD_HUGETLB |
-			 (mem->page_size == SIZE_1G ? MFD_HUGE_1GB : MFD_HUGE_2MB);
+		flags |= MFD_HUGETLB | (mem->page_size == SIZE_1G ? MFD_HUGE_1GB : MFD_HUGE_2MB);
 	mem->fd = memfd_create("guest-ram", flags);
 	if (mem->fd < 0) {
 		if (pool && (errno == ENODEV || errno == EINVAL))
@@ -238,9 +237,8 @@ static struct gmem_region *find(const struct gmem *mem, uint64_t gpa, uint64_t l
 
 		/* Written so that no sum can wrap: gpa and len come from the guest. */
 		if (gpa >= r->gpa && gpa - r->gpa < r->size)
-			return len > 0 && len <= r->size - (gpa - r->gpa) ?
-				       (struct gmem_region *)r :
-				       NULL;
+			return len > 0 && len <= r->size - (gpa - r->gpa) ? (struct gmem_region *)r
+									  : NULL;
 	}
 	return NULL;
 }
@@ -466,14 +464,14 @@ int gmem_release_files(struct gmem *mem, struct err *err)
 
 int gmem_reset(struct gmem *mem, struct err *err)
 {
-	int flags = mem->fd < 0			       ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE :
-		    mem->page_size == GMEM_PAGE_SIZE ? MAP_SHARED | MAP_NORESERVE :
-						       MAP_SHARED;
+	int flags = mem->fd < 0			       ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
+		    : mem->page_size == GMEM_PAGE_SIZE ? MAP_SHARED | MAP_NORESERVE
+						       : MAP_SHARED;
 
 	forget_files(mem);
 	/* Drop the pages first, then map afresh over the file mappings. */
-	if (mem->fd >= 0 && fallocate(mem->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
-				      (off_t)mem->size) < 0)
+	if (mem->fd >= 0 &&
+	    fallocate(mem->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)mem->size) < 0)
 		return err_sys(err, errno, "memory: cannot clear");
 	if (mmap(mem->base, mem->size, PROT_READ | PROT_WRITE, MAP_FIXED | flags, mem->fd, 0) ==
 	    MAP_FAILED)
@@ -529,7 +527,7 @@ void gmem_dirty_fetch(struct gmem *mem, unsigned i, uint64_t *bits)
 	struct gmem_region *r = &mem->regions[i];
 
 	for (size_t w = 0; w < dirty_words(r); w++)
-		bits[w] = r->dirty != NULL ? atomic_exchange_explicit(&r->dirty[w], 0,
-								     memory_order_relaxed) :
-					     0;
+		bits[w] = r->dirty != NULL
+				  ? atomic_exchange_explicit(&r->dirty[w], 0, memory_order_relaxed)
+				  : 0;
 }

@@ -2,9 +2,9 @@
 /*
  * Guest memory: the one place that turns guest physical addresses into pointers.
  *
- * RAM is a memfd (with `merge` or `thp`: private memory), mapped once and cut into regions by the architecture's address
- * map (on x86: below and above the hole under 4 GiB). Every access names an address
- * *and a length*; when a single byte of it is outside RAM there is no pointer.
+ * RAM is a memfd (with `merge` or `thp`: private memory), mapped once and cut into regions by the
+ * architecture's address map (on x86: below and above the hole under 4 GiB). Every access names an
+ * address *and a length*; when a single byte of it is outside RAM there is no pointer.
  *
  * KVM's dirty log records what the guest writes, not what the monitor writes, so
  * whoever takes a pointer to write says so, and the pages are marked in a bitmap of
@@ -30,32 +30,32 @@
 enum gmem_huge { GMEM_HUGE_OFF, GMEM_HUGE_THP, GMEM_HUGE_2M, GMEM_HUGE_1G };
 
 struct gmem_config {
-	uint64_t size;		 /* bytes, multiple of the page size in use */
-	int huge;		 /* enum gmem_huge */
-	bool prefault;		 /* allocate everything before the guest starts */
-	bool merge;		 /* offer the pages to KSM */
+	uint64_t size; /* bytes, multiple of the page size in use */
+	int huge;      /* enum gmem_huge */
+	bool prefault; /* allocate everything before the guest starts */
+	bool merge;    /* offer the pages to KSM */
 };
 
 struct gmem_region {
-	uint64_t gpa, size;	 /* bytes, page-aligned */
-	uint64_t offset;	 /* in the memfd */
+	uint64_t gpa, size; /* bytes, page-aligned */
+	uint64_t offset;    /* in the memfd */
 	uint8_t *host;
 	_Atomic uint64_t *dirty; /* one bit per page, NULL while tracking is off */
 };
 
 /* A file mapped into RAM; see gmem_load_file(). */
 struct gmem_file {
-	int fd;			 /* holds the lease */
+	int fd; /* holds the lease */
 	uint8_t *host;
 	size_t len;
 };
 
 struct gmem {
-	int fd;			 /* memfd with all of RAM, -1 when it is private memory */
-	uint8_t *base;		 /* the whole mapping */
-	uint64_t size;		 /* bytes */
-	uint64_t page_size;	 /* of the backing: 4 KiB, 2 MiB or 1 GiB */
-	bool thp, merge;	 /* advice in force */
+	int fd;		    /* memfd with all of RAM, -1 when it is private memory */
+	uint8_t *base;	    /* the whole mapping */
+	uint64_t size;	    /* bytes */
+	uint64_t page_size; /* of the backing: 4 KiB, 2 MiB or 1 GiB */
+	bool thp, merge;    /* advice in force */
 	unsigned nregions;
 	struct gmem_region regions[GMEM_REGIONS_MAX]; /* ascending, disjoint */
 	unsigned nfiles;

@@ -15,15 +15,15 @@
 #include "vmm/base/err.h"
 
 struct kvm {
-	int fd;			/* /dev/kvm, -1 when closed */
-	int vm_fd;		/* KVM_CREATE_VM, -1 when none */
-	size_t run_size;	/* bytes of a vCPU's shared structure */
+	int fd;		 /* /dev/kvm, -1 when closed */
+	int vm_fd;	 /* KVM_CREATE_VM, -1 when none */
+	size_t run_size; /* bytes of a vCPU's shared structure */
 };
 
 struct kvm_vcpu {
-	int fd;			/* -1 when none */
-	unsigned id;		/* KVM's vcpu_id: the APIC ID on x86 */
-	struct kvm_run *run;	/* NULL when not mapped */
+	int fd;		     /* -1 when none */
+	unsigned id;	     /* KVM's vcpu_id: the APIC ID on x86 */
+	struct kvm_run *run; /* NULL when not mapped */
 };
 
 /* Open @path ("/dev/kvm") and check the API version. Sentences say how to mend it. */
@@ -64,8 +64,8 @@ int kvm_signal_msi(const struct kvm *kvm, uint64_t addr, uint32_t data);
 #define KVM_ROUTES_MAX 1024
 
 struct kvm_routes {
-	unsigned n;					/* highest used + 1 */
-	struct kvm_irq_routing_entry *entry;		/* KVM_ROUTES_MAX, .type 0: free */
+	unsigned n;			     /* highest used + 1 */
+	struct kvm_irq_routing_entry *entry; /* KVM_ROUTES_MAX, .type 0: free */
 };
 
 int kvm_routes_init(struct kvm_routes *routes, struct err *err);
