@@ -95,7 +95,7 @@ install: $(BUILD)/vmm $(BUILD)/vmm.1
 # Packages: to build, to test, for the testbed. Installed only when one is missing.
 DEPS	:= gcc make libc6-dev linux-libc-dev libelf-dev zlib1g-dev libjansson-dev check \
 	   acpica-tools clang clang-format shellcheck man-db python3 \
-	   busybox-static e2fsprogs cpio kmod xz-utils zstd bzip2 flex bison bc rsync libssl-dev jq
+	   busybox-static e2fsprogs cpio kmod xz-utils zstd lz4 bzip2 flex bison bc perl rsync libssl-dev procps
 
 deps:
 	@missing=$$(dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $(DEPS) 2>&1 | \
