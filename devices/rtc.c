@@ -36,6 +36,7 @@
 #include <stdlib.h>
 #include <time.h>
 #include "devices/rtc.h"
+#include "vmm/base/util.h"
 
 #define CMOS_SIZE 128
 
@@ -386,12 +387,12 @@ static void rtc_run(struct rtc *rtc)
 
 static void rtc_work(struct loop_work *work)
 {
-	rtc_run((struct rtc *)((char *)work - offsetof(struct rtc, work)));
+	rtc_run(container_of(work, struct rtc, work));
 }
 
 static void rtc_timer(struct loop_timer *timer)
 {
-	rtc_run((struct rtc *)((char *)timer - offsetof(struct rtc, timer)));
+	rtc_run(container_of(timer, struct rtc, timer));
 }
 
 /* --- Guest accesses --- */

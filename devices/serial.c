@@ -51,6 +51,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "devices/serial.h"
+#include "vmm/base/util.h"
 
 /* Register offsets; the first two are the divisor latch while DLAB is set. */
 enum { REG_DATA, REG_IER, REG_IIR_FCR, REG_LCR, REG_MCR, REG_LSR, REG_MSR, REG_SCR };
@@ -384,17 +385,17 @@ static void tx_drain(struct serial *s)
 
 static void serial_tx_work(struct loop_work *work)
 {
-	tx_drain((struct serial *)((char *)work - offsetof(struct serial, tx_work)));
+	tx_drain(container_of(work, struct serial, tx_work));
 }
 
 static void serial_tx_timer(struct loop_timer *timer)
 {
-	tx_drain((struct serial *)((char *)timer - offsetof(struct serial, tx_timer)));
+	tx_drain(container_of(timer, struct serial, tx_timer));
 }
 
 static void serial_rx_work(struct loop_work *work)
 {
-	struct serial *s = (struct serial *)((char *)work - offsetof(struct serial, rx_work));
+	struct serial *s = container_of(work, struct serial, rx_work);
 
 	if (s->be != NULL && s->be->rx_room != NULL)
 		s->be->rx_room(s->be);

@@ -28,6 +28,7 @@
 #include <unistd.h>
 #include "vmm/console.h"
 #include "vmm/base/log.h"
+#include "vmm/base/util.h"
 
 #define ESCAPE	      0x01 /* Ctrl-a */
 #define INPUT_MAX     4096
@@ -99,7 +100,7 @@ static size_t backend_write(struct serial_backend *be, const void *data, size_t 
 
 static void output_ready(struct loop_fd *lfd, uint32_t events)
 {
-	struct console *c = (struct console *)((char *)lfd - offsetof(struct console, out));
+	struct console *c = container_of(lfd, struct console, out);
 
 	(void)events;
 	loop_mod_fd(lfd, 0);
@@ -224,12 +225,12 @@ static void read_input(struct console *c)
 static void input_ready(struct loop_fd *lfd, uint32_t events)
 {
 	(void)events;
-	read_input((struct console *)((char *)lfd - offsetof(struct console, in)));
+	read_input(container_of(lfd, struct console, in));
 }
 
 static void read_more(struct loop_work *work)
 {
-	read_input((struct console *)((char *)work - offsetof(struct console, read_more)));
+	read_input(container_of(work, struct console, read_more));
 }
 
 static void backend_rx_room(struct serial_backend *be)

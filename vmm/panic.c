@@ -15,6 +15,7 @@
  */
 #include <string.h>
 #include "vmm/panic.h"
+#include "vmm/base/util.h"
 
 #define DEAD_SAMPLES 10
 #define SAMPLES_MAX  100
@@ -50,8 +51,7 @@ static bool looks_dead(struct panic_watch *w)
 
 static void sample(struct loop_timer *timer)
 {
-	struct panic_watch *w =
-		(struct panic_watch *)((char *)timer - offsetof(struct panic_watch, timer));
+	struct panic_watch *w = container_of(timer, struct panic_watch, timer);
 
 	w->dead_samples = w->certain || looks_dead(w) ? w->dead_samples + 1 : 0;
 	if (w->dead_samples == DEAD_SAMPLES)

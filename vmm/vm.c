@@ -23,6 +23,7 @@
 #include "vmm/panic.h"
 #include "vmm/vcpus.h"
 #include "vmm/vm.h"
+#include "vmm/base/util.h"
 
 #define BIT(n) (1U << (n))
 
@@ -100,7 +101,7 @@ static void guest_resets(struct vm *vm)
 
 static void report(struct machine_events *events, enum machine_event event, uint32_t arg)
 {
-	struct vm *vm = (struct vm *)((char *)events - offsetof(struct vm, events));
+	struct vm *vm = container_of(events, struct vm, events);
 
 	if (event == MACHINE_DEBUG_EXIT)
 		atomic_store(&vm->debug_status, arg);
@@ -112,7 +113,7 @@ static void report(struct machine_events *events, enum machine_event event, uint
 
 static void handle_reports(struct loop_work *work)
 {
-	struct vm *vm = (struct vm *)((char *)work - offsetof(struct vm, report_work));
+	struct vm *vm = container_of(work, struct vm, report_work);
 	unsigned reported = atomic_exchange(&vm->reported, 0);
 
 	/* What the guest printed before it did this belongs before it. */
@@ -135,7 +136,7 @@ static void handle_reports(struct loop_work *work)
 
 static void panic_dead(struct panic_watch *watch)
 {
-	struct vm *vm = (struct vm *)((char *)watch - offsetof(struct vm, panic));
+	struct vm *vm = container_of(watch, struct vm, panic);
 
 	log_error("the guest's kernel panicked");
 	end(vm, STATUS_PANIC);
@@ -143,7 +144,7 @@ static void panic_dead(struct panic_watch *watch)
 
 static void handle_vcpu_end(struct loop_work *work)
 {
-	struct vm *vm = (struct vm *)((char *)work - offsetof(struct vm, end_work));
+	struct vm *vm = container_of(work, struct vm, end_work);
 
 	vcpus_pause(&vm->cpus);
 	if (vm->m.serial != NULL)
@@ -192,7 +193,7 @@ static void release_files(struct vm *vm)
 
 static void handle_signal(struct loop_fd *lfd, uint32_t events)
 {
-	struct vm *vm = (struct vm *)((char *)lfd - offsetof(struct vm, signals));
+	struct vm *vm = container_of(lfd, struct vm, signals);
 	struct signalfd_siginfo info;
 
 	(void)events;
@@ -216,7 +217,7 @@ static void show_where(struct vm *vm)
 
 static void stop_expired(struct loop_timer *timer)
 {
-	struct vm *vm = (struct vm *)((char *)timer - offsetof(struct vm, stop));
+	struct vm *vm = container_of(timer, struct vm, stop);
 
 	log_warn("the guest did not react to the power button: ending it");
 	show_where(vm);
@@ -225,7 +226,7 @@ static void stop_expired(struct loop_timer *timer)
 
 static void timeout_expired(struct loop_timer *timer)
 {
-	struct vm *vm = (struct vm *)((char *)timer - offsetof(struct vm, timeout));
+	struct vm *vm = container_of(timer, struct vm, timeout);
 
 	log_error("--timeout is reached: ending the guest");
 	show_where(vm);
@@ -234,7 +235,7 @@ static void timeout_expired(struct loop_timer *timer)
 
 static void hang_expired(struct loop_timer *timer)
 {
-	struct vm *vm = (struct vm *)((char *)timer - offsetof(struct vm, hang));
+	struct vm *vm = container_of(timer, struct vm, hang);
 	uint64_t now = vm->m.serial != NULL ? serial_tx_count(vm->m.serial) : 0;
 
 	if (now != vm->hang_seen) {

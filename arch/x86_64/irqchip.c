@@ -25,8 +25,7 @@
 #include "arch/x86_64/machine.h"
 #include "arch/x86_64/map.h"
 #include "vmm/base/log.h"
-
-#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
+#include "vmm/base/util.h"
 
 /*
  * A guest that was told of KVM_FEATURE_MSI_EXT_DEST_ID puts bits 14:8 of the
