@@ -114,8 +114,9 @@ const struct opt vm_options[] = {
 	{ .name = "acpi", .keys = acpi_keys, .plain = true, .offset = CONFIG(machine.acpi),
 	  .help = "ACPI tables. --no-acpi is for kernels built without it; they get an MP table." },
 	{ .name = "pit", .keys = pit_keys, .plain = true, .offset = CONFIG(machine.pit),
-	  .help = "Legacy PIT and PICs, for kernels that cannot use the local APIC's timer. Makes "
-		  "start and end of the VM slower." },
+	  .help = "Legacy PIT and PICs, for kernels that cannot use the APIC. Of use with --no-acpi: the "
+		  "ACPI tables are those of a machine without them. Start and end of the VM take "
+		  "milliseconds longer." },
 	{ .name = "debug-exit", .keys = debug_exit_keys, .plain = true,
 	  .offset = CONFIG(machine.debug_exit),
 	  .help = "A byte written to port 0xf4 ends the VM with that exit status; for test "
