@@ -44,7 +44,8 @@ has() {
 
 finish() { exit $((failures > 0)); }
 
-# Can this machine's own /dev/kvm run Linux guests at native speed?
+# Can this machine's own /dev/kvm run Linux guests at native speed? Inside the testbed (which has
+# a /host/script) it looks so, but is emulated.
 native_kvm() {
 	[ -r /dev/kvm ] && [ -w /dev/kvm ] && [ ! -e /host/script ] && grep -qwE "vmx|svm" /proc/cpuinfo
 }
