@@ -33,6 +33,21 @@ static inline void irq_set(struct irq_line *line, bool level)
 		line->set(line, level);
 }
 
+/*
+ * Message-signalled interrupts: a write of @data to @addr, as the guest put them into a PCI
+ * function's MSI-X table. Any thread, also with a device's mutex held; calls no device.
+ */
+struct msi_chip {
+	/* Send one now. Delivering costs one system call and needs no set-up. */
+	void (*send)(struct msi_chip *chip, uint64_t addr, uint32_t data);
+	/*
+	 * Let eventfd @fd, signalled by the host's kernel (vhost), send it. Costs a change of
+	 * KVM's routing table, so only for those. Returns a handle >= 0 or -errno.
+	 */
+	int (*connect)(struct msi_chip *chip, int fd, uint64_t addr, uint32_t data);
+	void (*disconnect)(struct msi_chip *chip, int handle, int fd);
+};
+
 enum machine_event {
 	MACHINE_POWEROFF,    /* ACPI S5 */
 	MACHINE_RESET,	     /* reset register, keyboard controller, ... */
