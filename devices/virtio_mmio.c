@@ -174,6 +174,15 @@ static void queue_write(struct virtio_mmio *mmio, unsigned reg, uint32_t value)
 	}
 }
 
+/* 4.2.2.2: the driver takes a queue back, and looks whether that had effect. */
+static void queue_disable(struct virtio_mmio *mmio)
+{
+	struct virtio_device *vdev = mmio->transport.vdev;
+
+	if (mmio->queue_sel < vdev->nqueues && !(vdev->status & VIRTIO_CONFIG_S_DRIVER_OK))
+		vdev->queue[mmio->queue_sel].vq.enabled = false;
+}
+
 static void reg_write(struct virtio_mmio *mmio, unsigned reg, uint32_t value)
 {
 	struct virtio_device *vdev = mmio->transport.vdev;
@@ -194,6 +203,8 @@ static void reg_write(struct virtio_mmio *mmio, unsigned reg, uint32_t value)
 	case VIRTIO_MMIO_QUEUE_READY:
 		if (value == 1)
 			virtio_queue_enable(vdev, mmio->queue_sel);
+		else if (value == 0)
+			queue_disable(mmio);
 		break;
 	case VIRTIO_MMIO_STATUS:
 		virtio_set_status(vdev, value);

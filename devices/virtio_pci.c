@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The virtio transport over PCI: Virtual I/O Device (VIRTIO) 1.2, section 4.1, without the
- * legacy interface; PCI Local Bus Specification 3.0, 6.2.5 (BARs) and 6.8.2 (MSI-X).
+ * legacy interface; PCI Local Bus Specification 3.0, 6.2.5 (BARs).
  *
  * A device is a function with one 64-bit BAR of 32 KiB, a page for each structure:
  *
@@ -19,23 +19,15 @@
  * address that something else occupies is not decoded, one line in the log says so, and the
  * next address is tried again.
  *
- * Interrupts are MSI-X: one vector per queue and one for the configuration. Each is sent as it
- * is, with one system call; nothing has to be set up before. Only a queue that the host's
- * kernel serves (vhost) gets a route and an irqfd, while its vector is there and not masked.
- * A masked vector gathers what would have been sent: in the pending bits, and for an irqfd in
- * the eventfd itself, which nobody reads meanwhile. When the irqfd is made again KVM looks
- * whether the eventfd was signalled already, and sends if so. It leaves the count in
- * place, so the next mask and unmask may send once more; an interrupt too many is harmless,
- * one too few is not. A vector also counts as masked while MSI-X as a whole is disabled:
- * there is no other way to interrupt, and nothing gets lost.
+ * Interrupts are MSI-X (msix.c): one vector per queue and one for the configuration.
  *
- * Accesses. Reads of common configuration, ISR and MSI-X see bytes, whatever their width and
- * place. Writes to common configuration have effect when they are of exactly one field (4.1.3.1
- * demands that), or of a half of a 64-bit one; others are dropped.
+ * Accesses. Reads of common configuration and ISR see bytes, whatever their width and place. Writes
+ *to common configuration have effect when they are of exactly one field (4.1.3.1 demands that), or
+ *of a half of a 64-bit one; others are dropped.
  *
  * Limits: no INTx (interrupt pin 0: a driver without MSI-X has to poll). Bus mastering is not
- * asked for before guest memory is accessed. The pending bit of a vhost queue reads as 0.
- * No power management, no PCI Express capability, no function level reset.
+ * asked for before guest memory is accessed. No power management, no PCI Express capability, no
+ *function level reset.
  *
  * #syscalls: futex
  */
@@ -44,6 +36,7 @@
 #include <linux/virtio_pci.h>
 #include <stdlib.h>
 #include <string.h>
+#include "devices/msix.h"
 #include "devices/virtio_pci.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
@@ -79,15 +72,11 @@
 #define PCICFG_DATA offsetof(struct virtio_pci_cfg_cap, pci_cfg_data)
 
 #define MSIX_CONTROL (CAP_MSIX + PCI_MSIX_FLAGS)
-#define VECTORS_MAX  (VIRTIO_QUEUES_MAX + 1)
 
-/* What is connected to the host's kernel for a queue; eventfds borrowed, -1: none */
-struct offload {
-	int notify_fd;	  /* an eventfd for notifications is wanted */
-	bool notify_on;	  /* and it is registered, at vpci->mapped */
-	int irq_fd;	  /* an irqfd is wanted */
-	int irq_handle;	  /* and this is it, or -1 */
-	unsigned irq_vec; /* of vector */
+/* A queue's eventfd for notifications */
+struct notify {
+	int fd;	 /* borrowed; -1: none is wanted */
+	bool on; /* it is registered, at vpci->mapped */
 };
 
 struct virtio_pci {
@@ -106,10 +95,8 @@ struct virtio_pci {
 	uint16_t config_vector;
 	uint8_t isr;
 
-	unsigned nvectors;
-	uint8_t table[VECTORS_MAX][PCI_MSIX_ENTRY_SIZE]; /* as the guest sees it: little-endian */
-	uint64_t pending[2];
-	struct offload offload[VIRTIO_QUEUES_MAX];
+	struct msix msix;
+	struct notify notify[VIRTIO_QUEUES_MAX];
 };
 
 static struct virtio_pci *of_transport(struct virtio_transport *t)
@@ -117,138 +104,19 @@ static struct virtio_pci *of_transport(struct virtio_transport *t)
 	return container_of(t, struct virtio_pci, transport);
 }
 
-/* --- MSI-X --- */
-
-static uint16_t msix_control(const struct virtio_pci *vpci)
+static bool msix_enabled(const struct virtio_pci *vpci)
 {
-	return bus_get_le(vpci->config.data + MSIX_CONTROL, 2);
-}
-
-static bool vector_masked(const struct virtio_pci *vpci, unsigned v)
-{
-	uint16_t control = msix_control(vpci);
-
-	return !(control & PCI_MSIX_FLAGS_ENABLE) || (control & PCI_MSIX_FLAGS_MASKALL) ||
-	       (vpci->table[v][PCI_MSIX_ENTRY_VECTOR_CTRL] & PCI_MSIX_ENTRY_CTRL_MASKBIT);
-}
-
-static uint64_t vector_addr(const struct virtio_pci *vpci, unsigned v)
-{
-	return bus_get_le(vpci->table[v] + PCI_MSIX_ENTRY_LOWER_ADDR, 8);
-}
-
-static uint32_t vector_data(const struct virtio_pci *vpci, unsigned v)
-{
-	return bus_get_le(vpci->table[v] + PCI_MSIX_ENTRY_DATA, 4);
-}
-
-static void vector_notify(struct virtio_pci *vpci, unsigned v)
-{
-	struct msi_chip *msi = vpci->host.msi;
-
-	if (v >= vpci->nvectors) /* VIRTIO_MSI_NO_VECTOR, for one */
-		return;
-	if (vector_masked(vpci, v))
-		vpci->pending[v / 64] |= 1ULL << v % 64;
-	else
-		msi->send(msi, vector_addr(vpci, v), vector_data(vpci, v));
-}
-
-static void irqfd_disconnect(struct virtio_pci *vpci, struct offload *o)
-{
-	if (o->irq_handle < 0)
-		return;
-	vpci->host.msi->disconnect(vpci->host.msi, o->irq_handle, o->irq_fd);
-	o->irq_handle = -1;
-}
-
-/*
- * Queue @q's irqfd, if it is to have one, as its vector is now. @changed: the vector's message
- * is another one.
- */
-static int irqfd_update(struct virtio_pci *vpci, unsigned q, bool changed)
-{
-	struct offload *o = &vpci->offload[q];
-	unsigned v = vpci->transport.vdev->queue[q].vector;
-	bool wanted = o->irq_fd >= 0 && v < vpci->nvectors && !vector_masked(vpci, v);
-	int r;
-
-	if (o->irq_handle >= 0 && (!wanted || changed || v != o->irq_vec))
-		irqfd_disconnect(vpci, o);
-	if (!wanted || o->irq_handle >= 0)
-		return 0;
-	r = vpci->host.msi->connect(vpci->host.msi, o->irq_fd, vector_addr(vpci, v),
-				    vector_data(vpci, v));
-	if (r < 0)
-		return r;
-	o->irq_handle = r;
-	o->irq_vec = v;
-	return 0;
-}
-
-/* The queue's vector or what it means changed. Without its interrupt a queue is stuck: say so. */
-static void irqfd_follow(struct virtio_pci *vpci, unsigned q, bool changed)
-{
-	int r = irqfd_update(vpci, q, changed);
-
-	if (r < 0)
-		virtio_fail(vpci->transport.vdev, "no irqfd for queue %u: %s", q,
-			    strerrordesc_np(-r));
-}
-
-/* Vector @v may have been unmasked, or (@changed) have another message. */
-static void vector_update(struct virtio_pci *vpci, unsigned v, bool changed)
-{
-	struct virtio_device *vdev = vpci->transport.vdev;
-	uint64_t bit = 1ULL << v % 64;
-
-	for (unsigned q = 0; q < vdev->nqueues; q++)
-		if (vpci->offload[q].irq_fd >= 0 && vdev->queue[q].vector == v)
-			irqfd_follow(vpci, q, changed);
-	if ((vpci->pending[v / 64] & bit) && !vector_masked(vpci, v)) {
-		vpci->pending[v / 64] &= ~bit;
-		vector_notify(vpci, v);
-	}
-}
-
-static void vectors_update(struct virtio_pci *vpci)
-{
-	for (unsigned v = 0; v < vpci->nvectors; v++)
-		vector_update(vpci, v, false);
+	return (vpci->msix.control & PCI_MSIX_FLAGS_ENABLE) != 0;
 }
 
 static void set_isr(struct virtio_pci *vpci, uint8_t isr)
 {
 	vpci->isr = isr;
 	/* 4.1.4.5.1 */
-	if (isr != 0 && !(msix_control(vpci) & PCI_MSIX_FLAGS_ENABLE))
+	if (isr != 0 && !msix_enabled(vpci))
 		vpci->config.data[PCI_STATUS] |= PCI_STATUS_INTERRUPT;
 	else
 		vpci->config.data[PCI_STATUS] &= (uint8_t)~PCI_STATUS_INTERRUPT;
-}
-
-/* The bytes at @off of the MSI-X table; NULL beyond it and for what 6.8.2 does not know. */
-static uint8_t *msix_table(struct virtio_pci *vpci, unsigned off, unsigned len)
-{
-	if (len < 4 || off % len != 0 || off >= vpci->nvectors * PCI_MSIX_ENTRY_SIZE)
-		return NULL;
-	return &vpci->table[0][0] + off;
-}
-
-static void msix_table_write(struct virtio_pci *vpci, unsigned off, const void *data, unsigned len)
-{
-	uint8_t *entry = msix_table(vpci, off, len), value[8];
-	unsigned field = off % PCI_MSIX_ENTRY_SIZE;
-
-	if (entry == NULL)
-		return;
-	memcpy(value, data, len);
-	if (field + len == PCI_MSIX_ENTRY_SIZE) /* vector control: one bit */
-		bus_put_le(value + len - 4, 4, value[len - 4] & PCI_MSIX_ENTRY_CTRL_MASKBIT);
-	if (memcmp(entry, value, len) == 0)
-		return;
-	memcpy(entry, value, len);
-	vector_update(vpci, off / PCI_MSIX_ENTRY_SIZE, field < PCI_MSIX_ENTRY_VECTOR_CTRL);
 }
 
 /* --- For the device --- */
@@ -260,9 +128,9 @@ static void vpci_interrupt(struct virtio_transport *t, int q)
 	/* 4.1.4.5.1, 4.1.5.3.1: with MSI-X, queues leave the ISR alone. */
 	if (q < 0)
 		set_isr(vpci, vpci->isr | ISR_CONFIG);
-	else if (!(msix_control(vpci) & PCI_MSIX_FLAGS_ENABLE))
+	else if (!msix_enabled(vpci))
 		set_isr(vpci, vpci->isr | ISR_QUEUE);
-	vector_notify(vpci, q < 0 ? vpci->config_vector : t->vdev->queue[q].vector);
+	msix_notify(&vpci->msix, q < 0 ? vpci->config_vector : t->vdev->queue[q].vector);
 }
 
 static int notify_set(struct virtio_pci *vpci, unsigned q, int fd, bool on)
@@ -275,36 +143,36 @@ static int notify_set(struct virtio_pci *vpci, unsigned q, int fd, bool on)
 static int vpci_ioeventfd(struct virtio_transport *t, unsigned q, int fd, bool on)
 {
 	struct virtio_pci *vpci = of_transport(t);
-	struct offload *o = &vpci->offload[q];
+	struct notify *notify = &vpci->notify[q];
 	int r = 0;
 
 	if (vpci->host.ioeventfd == NULL)
 		return -EOPNOTSUPP;
-	if (o->notify_on)
-		notify_set(vpci, q, o->notify_fd, false);
-	o->notify_on = false;
-	o->notify_fd = -1;
-	if (on && vpci->mapped != NOWHERE) {
+	if (notify->on)
+		notify_set(vpci, q, notify->fd, false);
+	*notify = (struct notify){ .fd = -1 };
+	if (on && vpci->mapped != NOWHERE) /* else it comes with the BAR */
 		r = notify_set(vpci, q, fd, true);
-		o->notify_on = r == 0;
-	}
 	if (on && r == 0)
-		o->notify_fd = fd;
+		*notify = (struct notify){ .fd = fd, .on = vpci->mapped != NOWHERE };
 	return r;
 }
 
+/* An irqfd that cannot be made is none with this transport: the loop does its work then. */
 static int vpci_irqfd(struct virtio_transport *t, unsigned q, int fd, bool on)
 {
 	struct virtio_pci *vpci = of_transport(t);
-	struct offload *o = &vpci->offload[q];
-	int r;
+	int r = msix_irqfd(&vpci->msix, q, on ? fd : -1, t->vdev->queue[q].vector);
 
-	irqfd_disconnect(vpci, o);
-	o->irq_fd = on ? fd : -1;
-	r = irqfd_update(vpci, q, true);
+	return r < 0 ? -EOPNOTSUPP : 0;
+}
+
+/* Without its interrupt a queue stands still for ever: better say so. */
+static void irqfd_check(struct virtio_pci *vpci, int r)
+{
 	if (r < 0)
-		o->irq_fd = -1;
-	return r;
+		virtio_fail(vpci->transport.vdev, "an interrupt cannot be connected: %s",
+			    strerrordesc_np(-r));
 }
 
 static const struct virtio_transport_ops vpci_ops = {
@@ -353,7 +221,7 @@ static void common_fill(const struct virtio_pci *vpci, struct virtio_pci_common_
 /* 4.1.5.1.2: one that does not exist reads back as none. */
 static uint16_t valid_vector(const struct virtio_pci *vpci, uint64_t value)
 {
-	return value < vpci->nvectors ? value : VIRTIO_MSI_NO_VECTOR;
+	return value < vpci->msix.n ? value : VIRTIO_MSI_NO_VECTOR;
 }
 
 /* To power-on values: what a reset of the device (not of the function) resets. */
@@ -417,7 +285,7 @@ static void common_write(struct virtio_pci *vpci, unsigned off, uint64_t value, 
 		vpci->queue_select = value;
 	} else if (len == 2 && off == VIRTIO_PCI_COMMON_Q_MSIX && q < vdev->nqueues) {
 		vdev->queue[q].vector = valid_vector(vpci, value);
-		irqfd_follow(vpci, q, false);
+		irqfd_check(vpci, msix_irqfd_vector(&vpci->msix, q, vdev->queue[q].vector));
 	} else if (len == 2 && off == VIRTIO_PCI_COMMON_Q_ENABLE && value == 1) {
 		virtio_queue_enable(vdev, q);
 	} else {
@@ -438,8 +306,6 @@ static void copy_out(void *data, unsigned len, const void *from, size_t size, un
 static void bar_read_locked(struct virtio_pci *vpci, unsigned off, void *data, unsigned len)
 {
 	struct virtio_pci_common_cfg cfg;
-	uint64_t pba[2];
-	uint8_t *entry;
 
 	memset(data, 0, len);
 	switch (off & ~(PAGE - 1)) {
@@ -457,14 +323,10 @@ static void bar_read_locked(struct virtio_pci *vpci, unsigned off, void *data, u
 		virtio_config_read(vpci->transport.vdev, off - BAR_DEVICE, data, len);
 		break;
 	case BAR_MSIX:
-		entry = msix_table(vpci, off - BAR_MSIX, len);
-		if (entry != NULL)
-			memcpy(data, entry, len);
+		msix_table_read(&vpci->msix, off - BAR_MSIX, data, len);
 		break;
 	case BAR_PBA:
-		pba[0] = htole64(vpci->pending[0]);
-		pba[1] = htole64(vpci->pending[1]);
-		copy_out(data, len, pba, sizeof(pba), off - BAR_PBA);
+		msix_pending_read(&vpci->msix, off - BAR_PBA, data, len);
 		break;
 	}
 }
@@ -482,7 +344,7 @@ static void bar_write_locked(struct virtio_pci *vpci, unsigned off, const void *
 		virtio_kick(vpci->transport.vdev, (off - BAR_NOTIFY) / NOTIFY_SIZE);
 		break;
 	case BAR_MSIX:
-		msix_table_write(vpci, off - BAR_MSIX, data, len);
+		irqfd_check(vpci, msix_table_write(&vpci->msix, off - BAR_MSIX, data, len));
 		break;
 	}
 }
@@ -527,12 +389,12 @@ static uint64_t bar_wanted(const struct virtio_pci *vpci)
 static void notify_all(struct virtio_pci *vpci, bool on)
 {
 	for (unsigned q = 0; q < vpci->transport.vdev->nqueues; q++) {
-		struct offload *o = &vpci->offload[q];
+		struct notify *notify = &vpci->notify[q];
 
-		if (o->notify_fd >= 0 && o->notify_on != on) {
-			int r = notify_set(vpci, q, o->notify_fd, on);
+		if (notify->fd >= 0 && notify->on != on) {
+			int r = notify_set(vpci, q, notify->fd, on);
 
-			o->notify_on = on && r == 0;
+			notify->on = on && r == 0;
 		}
 	}
 }
@@ -623,7 +485,9 @@ static void vpci_config_write(void *opaque, unsigned reg, uint32_t value, unsign
 						      touches(reg, len, PCI_BASE_ADDRESS_0, 8))))
 		bus_defer(vpci->host.mmio, &vpci->move);
 	if (touches(reg, len, MSIX_CONTROL, 2)) {
-		vectors_update(vpci);
+		irqfd_check(vpci,
+			    msix_set_control(&vpci->msix,
+					     bus_get_le(vpci->config.data + MSIX_CONTROL, 2)));
 		set_isr(vpci, vpci->isr);
 	}
 	access = pcicfg_access(vpci, reg, &off);
@@ -685,7 +549,7 @@ static void config_init(struct virtio_pci *vpci)
 	cap = config->data + CAP_MSIX;
 	cap[PCI_CAP_LIST_ID] = PCI_CAP_ID_MSIX;
 	cap[PCI_CAP_LIST_NEXT] = last;
-	bus_put_le(cap + PCI_MSIX_FLAGS, 2, vpci->nvectors - 1);
+	bus_put_le(cap + PCI_MSIX_FLAGS, 2, vpci->msix.n - 1);
 	bus_put_le(cap + PCI_MSIX_TABLE, 4, BAR_MSIX);
 	bus_put_le(cap + PCI_MSIX_PBA, 4, BAR_PBA);
 	bus_put_le(config->writable + MSIX_CONTROL, 2,
@@ -702,10 +566,7 @@ static void config_init(struct virtio_pci *vpci)
 static void reset_function(struct virtio_pci *vpci)
 {
 	config_init(vpci);
-	memset(vpci->table, 0, sizeof(vpci->table));
-	memset(vpci->pending, 0, sizeof(vpci->pending));
-	for (unsigned v = 0; v < vpci->nvectors; v++) /* 6.8.2.9 */
-		vpci->table[v][PCI_MSIX_ENTRY_VECTOR_CTRL] = PCI_MSIX_ENTRY_CTRL_MASKBIT;
+	msix_reset(&vpci->msix);
 	reset_registers(vpci);
 }
 
@@ -725,10 +586,9 @@ struct virtio_pci *virtio_pci_new(struct virtio_device *vdev, const struct virti
 	vpci->bar = bar;
 	vpci->mapped = NOWHERE;
 	vpci->move.fn = bar_move;
-	vpci->nvectors = vdev->nqueues + 1;
+	msix_init(&vpci->msix, host->msi, vdev->nqueues + 1);
 	for (unsigned q = 0; q < VIRTIO_QUEUES_MAX; q++)
-		vpci->offload[q] =
-			(struct offload){ .notify_fd = -1, .irq_fd = -1, .irq_handle = -1 };
+		vpci->notify[q].fd = -1;
 	vpci->range = (struct bus_range){
 		.len = VIRTIO_PCI_BAR_SIZE,
 		.name = vdev->name,
@@ -777,31 +637,28 @@ void virtio_pci_reset(struct virtio_pci *vpci)
 	bar_move(&vpci->move); /* off the bus: memory decoding is off */
 }
 
-/* What was loaded, made to be something the guest could have brought about. */
-static void accept_loaded(struct virtio_pci *vpci, const uint8_t *config)
+/* Take over what was loaded, as something the guest could have brought about. */
+static void accept_loaded(struct virtio_pci *vpci, const uint8_t *config,
+			  const uint8_t (*vectors)[2])
 {
 	struct virtio_device *vdev = vpci->transport.vdev;
 
 	/* Read-only bits are this program's, not the file's. */
 	for (unsigned i = 0; i < PCI_CFG_SPACE_SIZE; i++)
 		pci_config_write(&vpci->config, i, config[i], 1);
-	for (unsigned v = 0; v < vpci->nvectors; v++)
-		bus_put_le(&vpci->table[v][PCI_MSIX_ENTRY_VECTOR_CTRL], 4,
-			   vpci->table[v][PCI_MSIX_ENTRY_VECTOR_CTRL] &
-				   PCI_MSIX_ENTRY_CTRL_MASKBIT);
-	for (unsigned v = vpci->nvectors; v < 128; v++)
-		vpci->pending[v / 64] &= ~(1ULL << v % 64);
 	vpci->config_vector = valid_vector(vpci, vpci->config_vector);
 	for (unsigned q = 0; q < vdev->nqueues; q++)
-		vdev->queue[q].vector = valid_vector(vpci, vdev->queue[q].vector);
+		vdev->queue[q].vector = valid_vector(vpci, bus_get_le(vectors[q], 2));
+	irqfd_check(vpci,
+		    msix_set_control(&vpci->msix, bus_get_le(vpci->config.data + MSIX_CONTROL, 2)));
 	set_isr(vpci, vpci->isr & (ISR_QUEUE | ISR_CONFIG));
 }
 
 int virtio_pci_state(struct virtio_pci *vpci, struct state *st)
 {
 	struct virtio_device *vdev = vpci->transport.vdev;
-	uint8_t config[PCI_CFG_SPACE_SIZE];
-	uint8_t vectors[VIRTIO_QUEUES_MAX][2];
+	uint8_t config[PCI_CFG_SPACE_SIZE], vectors[VIRTIO_QUEUES_MAX][2];
+	int ret;
 
 	pthread_mutex_lock(&vdev->lock);
 	memcpy(config, vpci->config.data, sizeof(config));
@@ -815,18 +672,17 @@ int virtio_pci_state(struct virtio_pci *vpci, struct state *st)
 	state_u16(st, "config-vector", &vpci->config_vector);
 	state_bytes(st, "queue-vectors", vectors, vdev->nqueues * sizeof(vectors[0]));
 	state_u8(st, "isr", &vpci->isr);
-	state_bytes(st, "msix-table", vpci->table, vpci->nvectors * sizeof(vpci->table[0]));
-	state_u64(st, "msix-pending0", &vpci->pending[0]);
-	state_u64(st, "msix-pending1", &vpci->pending[1]);
-	if (state_loading(st)) {
-		for (unsigned q = 0; q < vdev->nqueues; q++)
-			vdev->queue[q].vector = bus_get_le(vectors[q], 2);
-		accept_loaded(vpci, config);
-		vectors_update(vpci);
-	}
+	msix_state(&vpci->msix, st);
 	pthread_mutex_unlock(&vdev->lock);
-	if (state_loading(st))
-		bar_move(&vpci->move);
 	virtio_state(vdev, st);
-	return state_end(st);
+	ret = state_end(st);
+	if (!state_loading(st))
+		return ret;
+
+	/* After the device's state, whose loading begins with a reset: that resets vectors. */
+	pthread_mutex_lock(&vdev->lock);
+	accept_loaded(vpci, config, vectors);
+	pthread_mutex_unlock(&vdev->lock);
+	bar_move(&vpci->move);
+	return ret;
 }
