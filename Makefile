@@ -32,11 +32,16 @@ LIB	:= $(OBJ)/libvmm.a
 UNIT	:= $(patsubst tests/unit/%.c,$(OBJ)/unit/%,$(wildcard tests/unit/test_*.c))
 
 CPPFLAGS += -I. -D_GNU_SOURCE -DVMM_VERSION='"$(VERSION)"'
-CFLAGS	?= -O2 -g
+CFLAGS	?= -g
 WARN	:= -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wvla \
 	   -Wpointer-arith -Wwrite-strings -Werror
+# For size, as start-up pays for every page; for speed where a guest's I/O goes through.
+OPTIMIZE = -Os
+HOT	:= devices/bus devices/serial devices/msix devices/virtqueue devices/virtio% devices/aio \
+	   devices/disk_io devices/net% vmm/base/loop vmm/base/gmem vmm/vcpus
+$(filter $(HOT:%=$(OBJ)/%.o),$(LIB_OBJ)): OPTIMIZE = -O2
 ALL_CFLAGS = $(CPPFLAGS) -std=gnu17 $(WARN) -pthread -ffunction-sections -fdata-sections \
-	     -fno-common -fno-strict-aliasing $(CFLAGS) $(MODE_CFLAGS)
+	     -fno-common -fno-strict-aliasing $(OPTIMIZE) $(CFLAGS) $(MODE_CFLAGS)
 LIBS	:= -lelf -ljansson -luring
 
 ifeq ($(VARIANT),release)
