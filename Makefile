@@ -42,7 +42,7 @@ HOT	:= devices/bus devices/serial devices/msix devices/virtqueue devices/virtio%
 $(filter $(HOT:%=$(OBJ)/%.o),$(LIB_OBJ)): OPTIMIZE = -O2
 ALL_CFLAGS = $(CPPFLAGS) -std=gnu17 $(WARN) -pthread -ffunction-sections -fdata-sections \
 	     -fno-common -fno-strict-aliasing $(OPTIMIZE) $(CFLAGS) $(MODE_CFLAGS)
-LIBS	:= -lelf -ljansson -luring
+LIBS	:= -lelf -ljansson -l:liburing.a
 
 ifeq ($(VARIANT),release)
 MODE_CFLAGS  := -fPIE -fstack-protector-strong -fstack-clash-protection -D_FORTIFY_SOURCE=2 \
