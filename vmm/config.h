@@ -7,19 +7,13 @@
 #define VMM_CONFIG_H
 
 #include "arch/arch.h"
+#include "devices/chardev.h"
 #include "vmm/base/opt.h"
-
-enum serial_to { SERIAL_STDIO, SERIAL_FILE, SERIAL_PTY, SERIAL_NULL, SERIAL_OFF };
-
-struct serial_config {
-	int to; /* enum serial_to */
-	char *path;
-};
 
 struct vm_config {
 	struct opt_seen seen;
 	struct machine_config machine;
-	struct serial_config serial;
+	struct chardev_config serial;
 	uint64_t timeout_ns; /* 0: none, as in the others */
 	uint64_t hang_timeout_ns;
 	uint64_t stop_timeout_ns;

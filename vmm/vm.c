@@ -2,7 +2,7 @@
 /*
  * One VM's life.
  *
- * vm_build() is the recipe, top to bottom: loop, console, KVM, memory, interrupt
+ * vm_build() is the recipe, top to bottom: loop, serial line, KVM, memory, interrupt
  * controllers and devices, kernel and tables, vCPUs. vm_free() is the same list from the
  * bottom up, and what a failed build calls too.
  *
@@ -19,7 +19,6 @@
 #include <unistd.h>
 #include "arch/arch.h"
 #include "vmm/base/log.h"
-#include "vmm/console.h"
 #include "vmm/panic.h"
 #include "vmm/vcpus.h"
 #include "vmm/vm.h"
@@ -36,7 +35,8 @@ struct vm {
 	struct loop *loop;
 	struct machine m;
 	struct vcpus cpus;
-	struct console *console;
+	struct chardevs chardevs; /* consoles, and what else leads out of the guest by bytes */
+	struct chardev *serial;
 	struct panic_watch panic;
 
 	struct machine_events events;
@@ -50,7 +50,8 @@ struct vm {
 	unsigned stops;	 /* signals that asked to stop */
 	int stop_signal; /* the first of them */
 	struct loop_timer timeout, hang, stop;
-	uint64_t hang_seen; /* serial output when last looked */
+	uint64_t printed;   /* bytes of console output */
+	uint64_t hang_seen; /* of these, when last looked */
 };
 
 /* The end */
@@ -71,6 +72,7 @@ static void reset(struct vm *vm)
 	for (unsigned i = 0; i < vm->cpus.n; i++)
 		vcpus[i] = &vm->cpus.vcpu[i].kvm;
 	panic_watch_reset(&vm->panic);
+	chardevs_clear_marks(&vm->chardevs);
 	r = arch_reset(&vm->m, vcpus, vm->cpus.n, &err);
 	if (r == 0)
 		r = gmem_reset(&vm->m.mem, &err);
@@ -117,8 +119,7 @@ static void handle_reports(struct loop_work *work)
 	unsigned reported = atomic_exchange(&vm->reported, 0);
 
 	/* What the guest printed before it did this belongs before it. */
-	if (vm->m.serial != NULL)
-		serial_flush(vm->m.serial);
+	chardevs_flush(&vm->chardevs);
 	if (reported & BIT(MACHINE_DEBUG_EXIT)) {
 		end(vm, (int)(atomic_load(&vm->debug_status) & 0xff));
 	} else if (reported & BIT(MACHINE_POWEROFF)) {
@@ -147,8 +148,7 @@ static void handle_vcpu_end(struct loop_work *work)
 	struct vm *vm = container_of(work, struct vm, end_work);
 
 	vcpus_pause(&vm->cpus);
-	if (vm->m.serial != NULL)
-		serial_flush(vm->m.serial);
+	chardevs_flush(&vm->chardevs);
 	for (unsigned i = 0; i < vm->cpus.n; i++) {
 		struct vcpu *v = &vm->cpus.vcpu[i];
 
@@ -201,6 +201,8 @@ static void handle_signal(struct loop_fd *lfd, uint32_t events)
 		return;
 	if (info.ssi_signo == SIGIO)
 		release_files(vm);
+	else if (info.ssi_signo == SIGWINCH)
+		chardevs_resized(&vm->chardevs);
 	else
 		stop_guest(vm, (int)info.ssi_signo);
 }
@@ -236,10 +238,9 @@ static void timeout_expired(struct loop_timer *timer)
 static void hang_expired(struct loop_timer *timer)
 {
 	struct vm *vm = container_of(timer, struct vm, hang);
-	uint64_t now = vm->m.serial != NULL ? serial_tx_count(vm->m.serial) : 0;
 
-	if (now != vm->hang_seen) {
-		vm->hang_seen = now;
+	if (vm->printed != vm->hang_seen) {
+		vm->hang_seen = vm->printed;
 		loop_arm(vm->loop, timer, vm->cfg->hang_timeout_ns);
 		return;
 	}
@@ -248,13 +249,14 @@ static void hang_expired(struct loop_timer *timer)
 	end(vm, STATUS_HUNG);
 }
 
-/* The console's owner */
+/* The consoles' owner */
 
-static void console_printed(void *owner, const char *data, size_t len)
+static void console_printed(void *owner, size_t *mark, const char *data, size_t len)
 {
 	struct vm *vm = owner;
 
-	panic_watch_output(&vm->panic, data, len);
+	vm->printed += len;
+	panic_watch_output(&vm->panic, mark, data, len);
 }
 
 static void console_quit(void *owner)
@@ -300,7 +302,8 @@ static int watch_signals(struct vm *vm, struct err *err)
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGIO); /* a lease is to be given back, see gmem.h */
+	sigaddset(&set, SIGIO);	   /* a lease is to be given back, see gmem.h */
+	sigaddset(&set, SIGWINCH); /* the terminal has another size */
 	/* Not those we were started to ignore: by nohup, or as a script's background job. */
 	for (size_t i = 0; i < sizeof(optional) / sizeof(optional[0]); i++)
 		if (sigaction(optional[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
@@ -336,27 +339,31 @@ static int create_vm(struct kvm *kvm, struct err *err)
 	return 0;
 }
 
+static int open_serial(struct vm *vm, struct err *err)
+{
+	vm->serial = chardev_new(&vm->cfg->serial, "serial", true, &vm->chardevs, vm->loop, err);
+	if (vm->serial == NULL)
+		return -err->code;
+	vm->m.console = chardev_back(vm->serial);
+	return 0;
+}
+
 static int build(struct vm *vm, struct err *err)
 {
-	struct console_ops console_ops = { .owner = vm,
-					   .printed = console_printed,
-					   .quit = console_quit };
 	struct machine *m = &vm->m;
 	const char *why;
 
 	if (make_cmdline(vm, err) < 0)
 		return -err->code;
+	m->cfg = &vm->machine_cfg;
 	vm->loop = loop_new(err);
 	if (vm->loop == NULL || watch_signals(vm, err) < 0)
 		return -err->code;
-	vm->console = console_new(&vm->cfg->serial, vm->loop, &console_ops, err);
-	if (vm->console == NULL)
+	if (m->cfg->serial && open_serial(vm, err) < 0)
 		return -err->code;
 
-	m->cfg = &vm->machine_cfg;
 	m->loop = vm->loop;
 	m->events = &vm->events;
-	m->console = console_backend(vm->console);
 	bus_init(&m->mmio);
 	bus_init(&m->pio);
 	if (kvm_open(&m->kvm, "/dev/kvm", err) < 0)
@@ -387,6 +394,8 @@ struct vm *vm_build(const struct vm_config *cfg, struct err *err)
 	vm->signals.fd = -1;
 	vm->m.kvm = (struct kvm){ .fd = -1, .vm_fd = -1 };
 	vm->m.mem.fd = -1;
+	vm->chardevs =
+		(struct chardevs){ .owner = vm, .printed = console_printed, .quit = console_quit };
 	vm->events.report = report;
 	vm->report_work.fn = handle_reports;
 	vm->end_work.fn = handle_vcpu_end;
@@ -405,8 +414,7 @@ int vm_run(struct vm *vm)
 	struct err err = ERR_INIT;
 	int status;
 
-	if (vcpus_start(&vm->cpus, &err) < 0 ||
-	    (vm->m.serial != NULL && console_attach(vm->console, vm->m.serial, &err) < 0)) {
+	if (vcpus_start(&vm->cpus, &err) < 0 || chardevs_start(&vm->chardevs, &err) < 0) {
 		log_error("%s", err.msg);
 		return STATUS_CANNOT;
 	}
@@ -418,7 +426,7 @@ int vm_run(struct vm *vm)
 	status = loop_run(vm->loop);
 	vcpus_pause(&vm->cpus);
 	/* Whoever ended the VM by force does not wait for the reader of its output either. */
-	console_drain(vm->console, vm->stops < 2, vm->signals.fd);
+	chardevs_drain(&vm->chardevs, vm->stops < 2, vm->signals.fd);
 	for (unsigned i = 0; i < vm->cpus.n; i++)
 		log_info("vCPU %u: %llu exits to the monitor", i,
 			 (unsigned long long)vm->cpus.vcpu[i].exits);
@@ -434,12 +442,10 @@ void vm_free(struct vm *vm)
 	loop_disarm(&vm->hang);
 	loop_disarm(&vm->stop);
 	vcpus_fini(&vm->cpus);
-	if (vm->console != NULL)
-		(void)console_attach(vm->console, NULL, &(struct err)ERR_INIT);
 	arch_fini(&vm->m);
 	gmem_fini(&vm->m.mem);
 	kvm_close(&vm->m.kvm);
-	console_free(vm->console);
+	chardev_free(vm->serial);
 	if (vm->signals.fd >= 0) {
 		loop_del_fd(&vm->signals);
 		close(vm->signals.fd);
@@ -458,5 +464,5 @@ void vm_free(struct vm *vm)
 void vm_restore_terminal(struct vm *vm)
 {
 	if (vm != NULL)
-		console_restore_terminal(vm->console);
+		chardevs_restore_terminal(&vm->chardevs);
 }
