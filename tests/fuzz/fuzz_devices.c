@@ -309,7 +309,7 @@ static void step(struct machine *m, struct input *in)
 		else if (kind >> 4 == 5)
 			pci_reset(m->pci);
 		else
-			serial_flush(m->serial);
+			m->backend.front->flush(m->backend.front);
 		break;
 	}
 }
