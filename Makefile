@@ -37,7 +37,7 @@ WARN	:= -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wvla \
 	   -Wpointer-arith -Wwrite-strings -Werror
 ALL_CFLAGS = $(CPPFLAGS) -std=gnu17 $(WARN) -pthread -ffunction-sections -fdata-sections \
 	     -fno-common -fno-strict-aliasing $(CFLAGS) $(MODE_CFLAGS)
-LIBS	:= -lelf -ljansson
+LIBS	:= -lelf -ljansson -luring
 
 ifeq ($(VARIANT),release)
 MODE_CFLAGS  := -fPIE -fstack-protector-strong -fstack-clash-protection -D_FORTIFY_SOURCE=2 \
@@ -65,8 +65,11 @@ $(LIB): $(LIB_OBJ)
 	@rm -f $@
 	$(Q)$(AR) rcs $@ $^
 
+# All of the library: nobody names a virtio device, see VIRTIO_DEVICE() in devices/virtio.h.
+WHOLE	= -Wl,--whole-archive $(1) -Wl,--no-whole-archive
+
 $(OBJ)/vmm.debug: $(OBJ)/vmm/main.o $(LIB)
-	$(Q)$(CC) $(ALL_CFLAGS) $(MODE_LDFLAGS) -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(MODE_LDFLAGS) -o $@ $< $(call WHOLE,$(LIB)) $(LIBS)
 
 $(BUILD)/vmm: $(OBJ)/vmm.debug
 	$(Q)strip -s -R .comment -R .note.gnu.build-id -o $@ $<
@@ -74,7 +77,7 @@ $(BUILD)/vmm: $(OBJ)/vmm.debug
 $(OBJ)/unit/%: tests/unit/%.c $(LIB)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(filter-out -static-pie,$(MODE_LDFLAGS)) -MMD -MP \
-		$(if $(filter release,$(VARIANT)),-pie) -o $@ $< $(LIB) -lcheck -lsubunit -lm -lrt $(LIBS)
+		$(if $(filter release,$(VARIANT)),-pie) -o $@ $< $(call WHOLE,$(LIB)) -lcheck -lsubunit -lm -lrt $(LIBS)
 
 unit-programs: $(UNIT)
 unit: $(UNIT)
@@ -93,9 +96,10 @@ install: $(BUILD)/vmm $(BUILD)/vmm.1
 	install -D -m 644 $(BUILD)/vmm.1 $(DESTDIR)$(PREFIX)/share/man/man1/vmm.1
 
 # Packages: to build, to test, for the testbed. Installed only when one is missing.
-DEPS	:= gcc make libc6-dev linux-libc-dev libelf-dev zlib1g-dev libjansson-dev check \
+DEPS	:= gcc make libc6-dev linux-libc-dev libelf-dev zlib1g-dev libjansson-dev liburing-dev check \
 	   acpica-tools clang clang-format shellcheck man-db python3 \
-	   busybox-static e2fsprogs cpio kmod xz-utils zstd lz4 bzip2 flex bison bc perl rsync libssl-dev procps
+	   busybox-static e2fsprogs cpio kmod xz-utils zstd lz4 bzip2 flex bison bc perl rsync libssl-dev procps \
+	   passt iproute2
 
 deps:
 	@missing=$$(dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $(DEPS) 2>&1 | \

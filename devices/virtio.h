@@ -31,6 +31,8 @@
 
 #define VIRTIO_QUEUES_MAX 64
 #define VIRTIO_NAME_MAX	  64
+/* Notifications by exit after which a queue gets an eventfd; see virtio.c. */
+#define VIRTIO_EXITS_MAX 16
 
 struct virtio_device;
 struct virtio_transport;
@@ -69,22 +71,34 @@ struct virtio_ops {
 
 	/* The driver says there is work in queue @q. Loop. */
 	void (*kick)(struct virtio_device *vdev, unsigned q);
-	/* The device came alive or was reset since last called: virtio_live(). Loop. May be NULL. */
+	/*
+	 * The device came alive or was reset (or both, in this order or the other) since last
+	 * called: virtio_live() says which it is now. Loop. May be NULL.
+	 */
 	void (*update)(struct virtio_device *vdev);
 	/*
 	 * Touch guest memory no more: finish or cancel what is in flight, and forget it. Any
-	 * thread. The queues are reset after it. May be NULL.
+	 * thread. Nothing can be popped or pushed any more; the queues are reset after it.
+	 * Also called of a device that was never live. May be NULL.
 	 */
 	void (*reset)(struct virtio_device *vdev);
 	/* @len bytes at @off of the configuration space, inside it, were written. May be NULL. */
 	void (*config_write)(struct virtio_device *vdev, unsigned off, const void *data,
 			     unsigned len);
-	/* Finish what is in flight; nothing is kicked again until `resume`. Loop. May be NULL. */
+	/*
+	 * Finish what is in flight: pushing and interrupting still work, popping does not.
+	 * Nothing is kicked again until `resume`, after which all queues are. Loop. May be NULL.
+	 */
 	void (*quiesce)(struct virtio_device *vdev);
 	void (*resume)(struct virtio_device *vdev);
-	/* Something on the host may have changed: look again (size of a disk). Loop. May be NULL. */
+	/* Something on the host may have changed: look again (size of a disk). Loop. May be NULL.
+	 */
 	void (*rescan)(struct virtio_device *vdev);
-	/* The device's own fields, within its section; vCPUs stopped, quiesced. May be NULL. */
+	/*
+	 * The device's own fields, within a section of its own; vCPUs stopped, quiesced. What is
+	 * loaded comes from a file that may lie. The queues, loaded before, are not started
+	 * yet: `update` and a kick of each follow `resume`. May be NULL.
+	 */
 	void (*state)(struct virtio_device *vdev, struct state *st);
 };
 
@@ -103,6 +117,10 @@ struct virtio_transport_ops {
 	int (*irqfd)(struct virtio_transport *t, unsigned q, int fd, bool on);
 };
 
+/*
+ * A transport sets vdev->transport (lock held) before vCPUs run. Before it goes away it calls
+ * virtio_reset() and then clears it.
+ */
 struct virtio_transport {
 	const struct virtio_transport_ops *ops;
 	struct virtio_device *vdev;
@@ -111,11 +129,15 @@ struct virtio_transport {
 /* A queue, and how its notifications come. */
 struct virtio_queue {
 	struct virtqueue vq; /* first: a device may go from one to the other */
-	uint16_t vector;     /* for the transport */
-	unsigned exits;	     /* notifications that cost an exit; many earn an eventfd */
-	struct loop_fd kick; /* .fd: eventfd the transport signals, or -1 */
-	struct loop_fd call; /* offloaded: signalled to interrupt, or -1; .fn set: watched here */
-	bool offloaded;	     /* the host's kernel (vhost) serves it */
+	uint16_t vector;     /* for the transport, which saves it, too; 0 after reset */
+	struct virtio_device *vdev;
+	_Atomic unsigned exits; /* notifications that cost an exit; many earn an eventfd */
+	struct loop_fd kick;	/* .fd: eventfd for notifications, -1 until one is needed */
+	struct loop_fd call;	/* .fd: offloaded: signalled to interrupt; -1 until needed */
+	bool ioeventfd;		/* the transport signals kick.fd */
+	bool no_ioeventfd;	/* it was tried and failed */
+	bool irqfd;		/* call.fd interrupts without us */
+	bool offloaded;		/* the host's kernel (vhost) serves it */
 };
 
 struct virtio_device {
@@ -126,7 +148,7 @@ struct virtio_device {
 	struct virtio_transport *transport; /* NULL until it has one */
 	pthread_mutex_t lock;
 
-	uint64_t features;	  /* offered, by bit; VERSION_1, INDIRECT_DESC, EVENT_IDX set by init */
+	uint64_t features; /* offered, by bit; VERSION_1, INDIRECT_DESC, EVENT_IDX set by init */
 	uint64_t driver_features; /* what the driver accepted */
 	uint8_t status;
 	uint8_t generation; /* of the configuration */
@@ -137,13 +159,14 @@ struct virtio_device {
 	unsigned config_size;
 
 	_Atomic uint64_t kicked; /* queues with work, by bit */
+	atomic_bool rescanned;	 /* `rescan` is due */
 	bool changed;		 /* `update` is due */
 	struct loop_work work;
 };
 
 /* Put a device kind into the program: at file level, with the name of its virtio_ops. */
 #define VIRTIO_DEVICE(ops)                                                                         \
-	static const struct virtio_ops *const ops##_entry                                         \
+	static const struct virtio_ops *const ops##_entry                                          \
 		__attribute__((used, retain, section("virtio_devices"))) = &(ops)
 
 /* All kinds there are: for (i = 0; i < virtio_nkinds(); i++) virtio_kind(i)->... */
@@ -154,16 +177,16 @@ const struct virtio_ops *virtio_kind(unsigned i);
 
 /*
  * Make @vdev a device served by @loop, with @nqueues queues of at most @queue_size (a power
- * of two) and configuration space @config (borrowed). vdev->features and name are the caller's
- * to complete. virtio_fini() undoes it, also after failure, on the thread of the loop or when
- * that has ended.
+ * of two) and configuration space @config (borrowed). vdev is zeroed by the caller, whose
+ * part it is to complete vdev->features (|=) and name. virtio_fini() undoes it, also after
+ * failure, on the thread of the loop or when that has ended; the transport is gone by then.
  */
 int virtio_init(struct virtio_device *vdev, const struct virtio_ops *ops,
 		const struct virtio_host *host, struct loop *loop, unsigned nqueues,
 		uint16_t queue_size, void *config, unsigned config_size, struct err *err);
 void virtio_fini(struct virtio_device *vdev);
 
-/* DRIVER_OK, and neither broken nor quiesced: buffers may be used. */
+/* DRIVER_OK, and neither broken nor quiesced: buffers may be taken. */
 bool virtio_live(const struct virtio_device *vdev);
 /* Was feature bit @bit negotiated? */
 static inline bool virtio_has(const struct virtio_device *vdev, unsigned bit)
@@ -179,7 +202,10 @@ struct virtqueue *virtio_vq(struct virtio_device *vdev, unsigned q);
  */
 bool virtio_pop(struct virtio_device *vdev, unsigned q, struct virtqueue_chain *chain,
 		struct iovec *iov);
-/* Give it back with what was written (chain->writable.done), visible at once. */
+/*
+ * Give it back with what was written (chain->writable.done), visible at once. Does nothing
+ * when the device broke meanwhile: the driver gets its buffers back by reset.
+ */
 void virtio_push(struct virtio_device *vdev, unsigned q, const struct virtqueue_chain *chain);
 /* Interrupt the driver if it wants that for what was published since. Once per batch. */
 void virtio_interrupt(struct virtio_device *vdev, unsigned q);
@@ -187,7 +213,8 @@ void virtio_interrupt(struct virtio_device *vdev, unsigned q);
 /*
  * The usual `kick` of a device that handles a chain at once: with kicks disabled, pop and
  * @handle chains, then interrupt; at most @budget chains, then the rest is posted. @handle
- * returns false to stop before this chain (it is put back; a later virtio_kick() goes on).
+ * returns false to stop before this chain (it is put back; virtio_kick() goes on). @iov has
+ * room for VIRTQUEUE_IOV(the queue's maximum size).
  */
 void virtio_serve(struct virtio_device *vdev, unsigned q, struct iovec *iov, unsigned budget,
 		  bool (*handle)(struct virtio_device *vdev, unsigned q,
@@ -205,8 +232,9 @@ void virtio_fail(struct virtio_device *vdev, const char *fmt, ...)
 
 /*
  * Hand queue @q to the host's kernel: *kick is signalled when the driver notifies, signalling
- * *call interrupts it (both ours). Ends with reset, or when called again with @on false.
- * Loop. 0 or -code.
+ * *call interrupts it (both ours, borrowed). Ends with reset, or when called again with @on
+ * false (@kick and @call may then be NULL): the queue is kicked then. Loop, lock held. 0 or
+ * -code.
  */
 int virtio_offload(struct virtio_device *vdev, unsigned q, bool on, int *kick, int *call);
 
@@ -215,7 +243,7 @@ int virtio_offload(struct virtio_device *vdev, unsigned q, bool on, int *kick, i
 /* Bits 31:0 (@word 0) or 63:32 of the offered and of the accepted features. */
 uint32_t virtio_offered(const struct virtio_device *vdev, uint32_t word);
 void virtio_accept(struct virtio_device *vdev, uint32_t word, uint32_t bits);
-/* Write to the status register: 2.1, 3.1. 0 resets. */
+/* Write to the status register: 2.1, 3.1. 0 resets. Read it from vdev->status. */
 void virtio_set_status(struct virtio_device *vdev, uint8_t status);
 void virtio_reset(struct virtio_device *vdev);
 /* May queue parameters be written now? Not once it is enabled. NULL also when there is no @q. */
@@ -235,7 +263,10 @@ void virtio_quiesce(struct virtio_device *vdev);
 void virtio_resume(struct virtio_device *vdev);
 /* Any thread: it is done on the loop. */
 void virtio_rescan(struct virtio_device *vdev);
-/* Save or load (section "virtio"): status, features, queues, and the device's own. */
+/*
+ * Save or load (section "virtio"): status, features, queues, and the device's own. Loading
+ * resets first and leaves the device quiesced. 0 or -code.
+ */
 int virtio_state(struct virtio_device *vdev, struct state *st);
 
 #endif

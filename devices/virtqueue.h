@@ -35,22 +35,24 @@ struct virtqueue {
 	const struct vring_desc *desc_ring;
 	const struct vring_avail *avail_ring;
 	struct vring_used *used_ring;
-	uint16_t next_avail;   /* of the available ring: next to be taken */
-	uint16_t next_used;    /* of the used ring: next to be filled */
-	uint16_t published;    /* used idx as the driver sees it */
-	uint16_t interrupted;  /* used idx when an interrupt was last decided upon */
-	const char *broken;    /* what the driver did wrong, or NULL */
+	uint16_t next_avail;  /* of the available ring: next to be taken */
+	uint16_t next_used;   /* of the used ring: next to be filled */
+	uint16_t published;   /* used idx as the driver sees it */
+	uint16_t interrupted; /* used idx when an interrupt was last decided upon */
+	const char *broken;   /* what the driver did wrong, or NULL */
 };
 
 /*
  * Bytes of a chain, in order, of one direction. The segments are the cursor's own copy, checked
- * to be RAM; moving the cursor changes them.
+ * to be RAM; moving the cursor changes them. Moving it over bytes that were written marks their
+ * pages dirty, so move it when they are there: after the I/O, not when it is started.
  */
 struct virtqueue_cursor {
 	struct iovec *iov; /* what is left, the first may be partly consumed */
 	unsigned n;
-	size_t left; /* bytes */
-	size_t done; /* bytes passed so far */
+	size_t left;	  /* bytes */
+	size_t done;	  /* bytes passed so far */
+	struct gmem *mem; /* writable bytes: where they are marked dirty; else NULL */
 };
 
 /* One chain of descriptors the driver made available. */
@@ -73,12 +75,14 @@ void virtqueue_reset(struct virtqueue *vq);
  * Take the next available chain, its segments into @iov (at least
  * VIRTQUEUE_IOV(vq->size) elements, the caller's until the chain is pushed). 1: taken, 0: none
  * there, -EINVAL: the driver broke the rules, vq->broken says how, and the queue is dead.
- * Each descriptor is read once; the guest may change it afterwards without effect.
+ * Each descriptor is read once; the guest may change it afterwards without effect. No more
+ * than vq->size chains are ever out (popped and not put), but two of them may claim the same
+ * head: it means something to the driver only.
  */
 int virtqueue_pop(struct virtqueue *vq, struct virtqueue_chain *chain, struct iovec *iov);
 /* Put the last @n chains popped back; they will be popped again. */
 void virtqueue_unpop(struct virtqueue *vq, unsigned n);
-/* Is nothing available? */
+/* Is nothing available? Also true of a queue that is not started or broken. */
 bool virtqueue_empty(const struct virtqueue *vq);
 
 /*
@@ -110,8 +114,11 @@ size_t virtqueue_skip(struct virtqueue_cursor *c, size_t len);
  */
 unsigned virtqueue_segments(const struct virtqueue_cursor *c, size_t len, struct iovec *iov,
 			    unsigned max);
-/* Move the last @len bytes of @c (at most c->left) to a cursor of their own, @tail, whose
- * segments go to @iov (room for c->n). The status byte of a block request, for one. */
+/*
+ * Move the last @len bytes of @c (at most c->left) to a cursor of their own, @tail, whose
+ * segments go to @iov (room for c->n). The status byte of a block request, for one. What is
+ * written there does not count in c->done: add tail->done before the chain is pushed.
+ */
 void virtqueue_split_tail(struct virtqueue_cursor *c, size_t len, struct virtqueue_cursor *tail,
 			  struct iovec *iov);
 

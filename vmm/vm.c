@@ -3,8 +3,8 @@
  * One VM's life.
  *
  * vm_build() is the recipe, top to bottom: loop, console, KVM, memory, interrupt
- * controllers and devices, kernel and tables, vCPUs. vm_free() is the same list from the
- * bottom up, and what a failed build calls too.
+ * controllers and devices, virtio devices, kernel and tables, vCPUs. vm_free() is the same list
+ * from the bottom up, and what a failed build calls too.
  *
  * While the guest runs, the main thread is in the loop. Whatever may end or reset the
  * VM arrives there as an event: reports of devices (from vCPU threads), a vCPU that met
@@ -20,6 +20,7 @@
 #include "arch/arch.h"
 #include "vmm/base/log.h"
 #include "vmm/console.h"
+#include "vmm/devices.h"
 #include "vmm/panic.h"
 #include "vmm/vcpus.h"
 #include "vmm/vm.h"
@@ -35,6 +36,8 @@ struct vm {
 	char *cmdline;
 	struct loop *loop;
 	struct machine m;
+	struct virtio_host host;
+	struct vm_devices devices;
 	struct vcpus cpus;
 	struct console *console;
 	struct panic_watch panic;
@@ -201,6 +204,8 @@ static void handle_signal(struct loop_fd *lfd, uint32_t events)
 		return;
 	if (info.ssi_signo == SIGIO)
 		release_files(vm);
+	else if (info.ssi_signo == SIGUSR1)
+		vm_devices_rescan(&vm->devices);
 	else
 		stop_guest(vm, (int)info.ssi_signo);
 }
@@ -300,7 +305,8 @@ static int watch_signals(struct vm *vm, struct err *err)
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGIO); /* a lease is to be given back, see gmem.h */
+	sigaddset(&set, SIGIO);	  /* a lease is to be given back, see gmem.h */
+	sigaddset(&set, SIGUSR1); /* a disk image changed its size */
 	/* Not those we were started to ignore: by nohup, or as a script's background job. */
 	for (size_t i = 0; i < sizeof(optional) / sizeof(optional[0]); i++)
 		if (sigaction(optional[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
@@ -364,7 +370,11 @@ static int build(struct vm *vm, struct err *err)
 	if (!arch_host_native(&why))
 		log_warn("%s", why);
 	if (create_vm(&m->kvm, err) < 0 || gmem_init(&m->mem, &m->cfg->mem, err) < 0 ||
-	    arch_init_memory(m, err) < 0 || arch_init_devices(m, err) < 0 ||
+	    arch_init_memory(m, err) < 0 || arch_init_devices(m, err) < 0)
+		return -err->code;
+	vm->host =
+		(struct virtio_host){ .mem = &m->mem, .loop = vm->loop, .vm_name = vm->cfg->name };
+	if (vm_devices_create(&vm->devices, vm->cfg, &vm->host, m, err) < 0 ||
 	    arch_load(m, err) < 0 ||
 	    vcpus_init(&vm->cpus, m, (unsigned)m->cfg->cpus.count, &vm->end_work, err) < 0)
 		return -err->code;
@@ -437,6 +447,7 @@ void vm_free(struct vm *vm)
 	if (vm->console != NULL)
 		(void)console_attach(vm->console, NULL, &(struct err)ERR_INIT);
 	arch_fini(&vm->m);
+	vm_devices_destroy(&vm->devices);
 	gmem_fini(&vm->m.mem);
 	kvm_close(&vm->m.kvm);
 	console_free(vm->console);

@@ -273,16 +273,51 @@ void *gmem_wptr(struct gmem *mem, uint64_t gpa, uint64_t len)
 	return r->host + (gpa - r->gpa);
 }
 
-/* Length of the part of [gpa, gpa + len) in the region of gpa; 0 when not RAM. */
-static uint64_t span(const struct gmem *mem, uint64_t gpa, uint64_t len)
+uint8_t *gmem_span(const struct gmem *mem, uint64_t gpa, uint64_t *len)
 {
 	const struct gmem_region *r = find(mem, gpa, 1);
 	uint64_t left;
 
-	if (r == NULL)
-		return 0;
+	if (r == NULL || *len == 0)
+		return NULL;
 	left = r->size - (gpa - r->gpa);
-	return len < left ? len : left;
+	if (*len > left)
+		*len = left;
+	return r->host + (gpa - r->gpa);
+}
+
+/* Length of the part of [gpa, gpa + len) in the region of gpa; 0 when not RAM. */
+static uint64_t span(const struct gmem *mem, uint64_t gpa, uint64_t len)
+{
+	return gmem_span(mem, gpa, &len) != NULL ? len : 0;
+}
+
+void gmem_mark_dirty(struct gmem *mem, uint64_t gpa, uint64_t len)
+{
+	struct gmem_region *r;
+
+	/* Tracking is on for all regions or for none. */
+	if (mem->nregions == 0 || mem->regions[0].dirty == NULL)
+		return;
+	r = find(mem, gpa, len);
+	if (r != NULL)
+		mark(r, gpa, len);
+}
+
+void gmem_mark_host(struct gmem *mem, const void *host, uint64_t len)
+{
+	if (mem->nregions == 0 || mem->regions[0].dirty == NULL)
+		return;
+	for (unsigned i = 0; i < mem->nregions; i++) {
+		struct gmem_region *r = &mem->regions[i];
+		uint64_t off = (uint64_t)((const uint8_t *)host - r->host);
+
+		if ((const uint8_t *)host >= r->host && off < r->size && len > 0 &&
+		    len <= r->size - off) {
+			mark(r, r->gpa + off, len);
+			return;
+		}
+	}
 }
 
 static bool all_ram(const struct gmem *mem, uint64_t gpa, uint64_t len)

@@ -77,6 +77,19 @@ const void *gmem_ptr(const struct gmem *mem, uint64_t gpa, uint64_t len);
 /* The same for writing: marks the pages dirty. */
 void *gmem_wptr(struct gmem *mem, uint64_t gpa, uint64_t len);
 
+/*
+ * The piece of [gpa, gpa + *len) that is in one region: pointer to its first byte, and *len cut
+ * to its end. NULL when @gpa is not RAM or *len is 0. Marks nothing dirty: see below.
+ */
+uint8_t *gmem_span(const struct gmem *mem, uint64_t gpa, uint64_t *len);
+/*
+ * @len bytes at @gpa, or at @host in the mapping, were written through a pointer that was
+ * taken earlier (a ring; a buffer some I/O filled, possibly after the bits were last fetched).
+ * Call it after writing. What is not RAM is ignored. Costs next to nothing while tracking is off.
+ */
+void gmem_mark_dirty(struct gmem *mem, uint64_t gpa, uint64_t len);
+void gmem_mark_host(struct gmem *mem, const void *host, uint64_t len);
+
 /* Copy; may cross regions. 0, or -EFAULT with nothing copied when a byte is outside. */
 int gmem_read(const struct gmem *mem, uint64_t gpa, void *buf, uint64_t len);
 int gmem_write(struct gmem *mem, uint64_t gpa, const void *buf, uint64_t len);

@@ -28,7 +28,11 @@
  * just before @fn runs. Both are read-modify-writes, so a poster that finds it still
  * true knows that @fn will see what it wrote before posting.
  *
- * Limits: level-triggered only. A timer costs a walk of the list to arm.
+ * Edges. EPOLLET goes straight to epoll. An eventfd wakes its watchers at each write, whatever
+ * its counter was, so a write after the event was fetched is a new event. The one thing to
+ * know is that a pass that is cut short by loop_quit() loses the edges it had fetched.
+ *
+ * Limits: EPOLLONESHOT is not for here. A timer costs a walk of the list to arm.
  * epoll_pwait2() needs Linux 5.11.
  *
  * #syscalls: epoll_pwait2 epoll_ctl read write clock_gettime

@@ -12,7 +12,8 @@
  * is embedded in: events already fetched for a removed descriptor are not delivered.
  * It may not call loop_run() or loop_free().
  *
- * Descriptors are level-triggered: EPOLLET and EPOLLONESHOT are not supported. Work
+ * Descriptors are level-triggered. EPOLLET is meant for eventfds: each signal is delivered
+ * once, and nobody needs to read them. EPOLLONESHOT is not supported. Work
  * runs in the order of posting; a timer or work that arms or posts itself again runs
  * in the next pass, so nothing else is starved by it.
  */

@@ -6,17 +6,16 @@
 #ifndef VMM_BASE_RATELIMIT_H
 #define VMM_BASE_RATELIMIT_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 struct ratelimit {
 	uint64_t rate;	/* units per second; 0: no limit */
 	uint64_t burst; /* units the bucket holds; at least 1 when there is a rate */
-	uint64_t level; /* units in it */
+	int64_t level;	/* units in it; below 0: a debt */
 	uint64_t at_ns; /* when it was last filled (loop_now_ns) */
 };
 
-/* A full bucket. @burst 0: as much as comes in a second. */
+/* A full bucket. @burst 0: as much as comes in a second. Both are cut to INT64_MAX / 2. */
 void ratelimit_init(struct ratelimit *rl, uint64_t rate, uint64_t burst, uint64_t now_ns);
 /*
  * May @units pass now? 0: yes, and they are taken. Else the nanoseconds to wait before asking
