@@ -85,7 +85,8 @@ $(BUILD)/vmm: $(OBJ)/vmm.debug
 $(OBJ)/unit/%: tests/unit/%.c $(LIB)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(filter-out -static-pie,$(MODE_LDFLAGS)) -MMD -MP \
-		$(if $(filter release,$(VARIANT)),-pie) -o $@ $< $(call WHOLE,$(LIB)) -lcheck -lsubunit -lm -lrt $(LIBS)
+		$(if $(filter release,$(VARIANT)),-pie) -o $@ $< \
+		$(if $(filter test_virtio_%,$(@F)),$(call WHOLE,$(LIB)),$(LIB)) -lcheck -lsubunit -lm -lrt $(LIBS)
 
 unit-programs: $(UNIT)
 unit: $(UNIT)
