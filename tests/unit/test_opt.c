@@ -15,7 +15,7 @@ struct mem {
 };
 
 struct disk {
-	char *path, *serial;
+	char *path, *serial, *overlay;
 	bool ro;
 	uint64_t rate;
 	int format;
@@ -65,6 +65,8 @@ static const struct opt_key disk_keys[] = {
 	  .help = "serial number" },
 	{ "rate", OPT_SIZE, offsetof(struct disk, rate), "SIZE", .help = "bytes per second" },
 	{ "format", OPT_ENUM, offsetof(struct disk, format), .values = format_values },
+	{ "overlay", OPT_STR, offsetof(struct disk, overlay), "FILE", .bare = true,
+	  .help = "keep writes apart" },
 	{ NULL }
 };
 static const struct opt_key share_keys[] = { { "dir", OPT_STR, .arg = "DIR" }, { NULL } };
@@ -318,6 +320,22 @@ START_TEST(test_groups)
 }
 END_TEST
 
+/* A string key that may stand alone. */
+START_TEST(test_bare)
+{
+	ck_assert_int_eq(parse("-d|a,overlay,ro|-d|overlay,path=b|-d|c,overlay=d|-d|e", false), 0);
+	ck_assert_str_eq(disk(0)->overlay, "on");
+	ck_assert(disk(0)->ro);
+	ck_assert_str_eq(disk(1)->overlay, "on");
+	ck_assert_str_eq(disk(1)->path, "b");
+	ck_assert_str_eq(disk(2)->overlay, "d");
+	ck_assert_ptr_null(disk(3)->overlay);
+	again();
+	ck_assert_int_lt(parse("-d|a,overlay,overlay=b", false), 0);
+	ck_assert_str_eq(err.msg, "--disk: key 'overlay' given twice");
+}
+END_TEST
+
 START_TEST(test_plain)
 {
 	ck_assert_int_eq(parse("-k|a,b=c\\,d|--append|x=1,y|--transport=mmio|-t1.5", false), 0);
@@ -515,11 +533,13 @@ START_TEST(test_bad_tables)
 {
 	static const struct opt_key none[] = { { NULL } };
 	static const struct opt_key no_values[] = { { "x", .type = OPT_ENUM }, { NULL } };
+	static const struct opt_key bare_flag[] = { { "x", OPT_BOOL, .bare = true }, { NULL } };
 	static const struct opt_key bad_def[] = { { "x", OPT_UINT, .def = "y" }, { NULL } };
 	static const struct opt tables[][2] = {
 		{ { "a", .keys = none } },
 		{ { .name = "a" } },
 		{ { "a", .keys = no_values } },
+		{ { "a", .keys = bare_flag } },
 		{ { "a", .keys = bad_def, .offset = 64 } },
 		{ { "a", .keys = disk_keys, .plain = true } },
 		{ { "a", .keys = seed_keys, .max = 2 } },
@@ -693,6 +713,13 @@ START_TEST(test_json_values)
 	ck_assert_uint_eq(config.mem.size, 512 * MiB);
 	ck_assert_uint_eq(config.timeout, 0);
 	ck_assert_uint_eq(config.disks.n, 1);
+	ck_assert_int_eq(from_text("{\"disk\":[{\"path\":\"b\",\"overlay\":true},"
+				   "{\"path\":\"c\",\"overlay\":false},"
+				   "{\"path\":\"d\",\"overlay\":\"on\"}]}"),
+			 0);
+	ck_assert_str_eq(disk(1)->overlay, "on");
+	ck_assert_str_eq(disk(2)->overlay, "off");
+	ck_assert_str_eq(disk(3)->overlay, "on");
 }
 END_TEST
 
@@ -753,6 +780,8 @@ static const struct {
 	{ "{\"disk\":[{\"path\":\"a\"},{\"serial\":\"b\"}]}", "disk[1]: key 'path' is missing" },
 	{ "{\"disk\":[{\"path\":\"a\",\"serial\":7}]}",
 	  "disk[0]: serial must be a string, not an integer" },
+	{ "{\"disk\":[{\"path\":\"a\",\"serial\":true}]}",
+	  "disk[0]: serial must be a string, not a boolean" },
 	{ "{\"disk\":[3]}", "disk[0]: must be an object, not an integer" },
 	{ "{\"share\":[\"a\",3]}", "share[1]: value must be a string, not an integer" },
 	{ "{\"disk\":[{\"path\":\"a\"},{\"path\":\"a\"},{\"path\":\"a\"},{\"path\":\"a\"},"
@@ -795,6 +824,7 @@ START_TEST(test_help)
 		"        prefault[=on|off]\n                          allocate all of it first (default off)\n",
 		"        merge[=on|off]    offer it to KSM (default on)\n",
 		"        path=PATH         image, or a block device (required)\n",
+		"        overlay[=FILE]    keep writes apart\n",
 		"(may be given up to 4 times)\n",
 		"      --transport pci|mmio\n                          (default pci)\n",
 		"      --acpi, --no-acpi   ACPI tables. (default on)\n",
@@ -822,6 +852,7 @@ START_TEST(test_man)
 		"\\fB\\-\\-mem\\fR \\fISIZE\\fR[,\\fIKEY\\fR=\\fIVALUE\\fR...]\n",
 		".RS\n.TP\n\\fBsize\\fR=\\fISIZE\\fR\nmemory of the guest\n",
 		"\\fBprefault\\fR[=\\fIon|off\\fR]\n",
+		"\\fBoverlay\\fR[=\\fIFILE\\fR]\nkeep writes apart\n",
 		"\\fB\\-\\-acpi\\fR, \\fB\\-\\-no\\-acpi\\fR\n",
 	};
 	char *text = printed(opt_print_man), *line;
@@ -865,6 +896,7 @@ int main(int argc, char **argv)
 	tcase_add_test(tc, test_defaults);
 	tcase_add_test(tc, test_forms);
 	tcase_add_test(tc, test_groups);
+	tcase_add_test(tc, test_bare);
 	tcase_add_test(tc, test_plain);
 	tcase_add_test(tc, test_flags);
 	tcase_add_test(tc, test_dash_values);

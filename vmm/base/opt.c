@@ -225,7 +225,7 @@ static int set_item(struct opt_use *use, char *item, bool first, struct err *err
 		return err_set(err, EINVAL, "a key is missing beside a comma");
 	if (value != NULL) {
 		value++;
-	} else if (key != NULL && key->type == OPT_BOOL) {
+	} else if (key != NULL && (key->type == OPT_BOOL || key->bare)) {
 		value = "on";
 	} else if (first) {
 		key = &opt->keys[0];
@@ -397,6 +397,8 @@ static const char *table_mistake(const struct opt *opt)
 	for (; opt->keys[n].name != NULL; n++) {
 		if (opt->keys[n].type == OPT_ENUM && opt->keys[n].values == NULL)
 			return "a key without its values";
+		if (opt->keys[n].bare && opt->keys[n].type != OPT_STR)
+			return "a bare key that is no string";
 	}
 	if (n > OPT_KEYS_MAX)
 		return "too many keys";

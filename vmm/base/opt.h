@@ -9,9 +9,10 @@
  *
  * The first key's name may be left out (a value that has '=' in it or is the name of a
  * flag key needs it: path=a=b), a flag key alone means "=on", "\," is a comma inside a
- * value; a backslash before anything else is itself. A `plain` option takes its whole
- * argument as the value of its only key, commas and all (paths, kernel command lines).
- * A plain option whose key is OPT_BOOL may stand alone (`--pit`) or negated
+ * value; a backslash before anything else is itself. A string key that is `bare` may stand
+ * alone like a flag: its value is then "on" (in JSON also true, and false is "off"). A `plain`
+ *option takes its whole argument as the value of its only key, commas and all (paths, kernel
+ *command lines). A plain option whose key is OPT_BOOL may stand alone (`--pit`) or negated
  * (`--no-acpi`); its value, if given, needs '=' (`--pit=off`). A `max` above 1 makes the
  * option repeatable: each use adds an element to a `struct opt_list`. Giving an option
  * that is not repeatable twice on one command line, or a key twice, is an error. Nothing
@@ -61,6 +62,7 @@ struct opt_key {
 	uint64_t unit;		   /* OPT_SIZE: what a bare number counts; 0 means 1 */
 	const char *const *values; /* OPT_ENUM: NULL-terminated */
 	bool required;		   /* whenever its option is given */
+	bool bare;		   /* OPT_STR: the key alone means "=on" */
 };
 
 struct opt {

@@ -207,6 +207,8 @@ static int set_value(struct opt_use *use, const struct opt_key *key, const json_
 		*(bool *)opt_member(key, use->base) = json_is_true(json);
 		return 0;
 	}
+	if (key->bare && json_is_boolean(json))
+		return opt_set_text(opt, key, use->base, json_is_true(json) ? "on" : "off", err);
 	if (number && json_is_integer(json))
 		return set_integer(opt, key, use->base, json_integer_value(json), err);
 	if (key->type == OPT_TIME && json_is_real(json))

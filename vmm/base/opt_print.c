@@ -163,7 +163,7 @@ static void help_opt(const struct opt *opt, FILE *out)
 	if (opt->plain)
 		return;
 	for (const struct opt_key *key = opt->keys; key->name != NULL; key++) {
-		bool flag = key->type == OPT_BOOL;
+		bool flag = key->type == OPT_BOOL || key->bare;
 
 		column = fprintf(out, "%*s%s%s=%s%s", HELP_KEY_TAB, "", key->name, flag ? "[" : "",
 				 value_text(key, buf), flag ? "]" : "");
@@ -275,7 +275,7 @@ static void man_opt(const struct opt *opt, FILE *out)
 		return;
 	fputs(".RS\n", out);
 	for (const struct opt_key *key = opt->keys; key->name != NULL; key++) {
-		bool flag = key->type == OPT_BOOL;
+		bool flag = key->type == OPT_BOOL || key->bare;
 
 		fputs(".TP\n", out);
 		man_name(out, "", "", key->name);
