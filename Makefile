@@ -42,7 +42,8 @@ HOT	:= devices/bus devices/serial devices/msix devices/virtqueue devices/virtio%
 $(filter $(HOT:%=$(OBJ)/%.o),$(LIB_OBJ)): OPTIMIZE = -O2
 ALL_CFLAGS = $(CPPFLAGS) -std=gnu17 $(WARN) -pthread -ffunction-sections -fdata-sections \
 	     -fno-common -fno-strict-aliasing $(OPTIMIZE) $(CFLAGS) $(MODE_CFLAGS)
-LIBS	:= -lelf -ljansson -luring
+# The shared liburing of Debian 12 lacks functions that the static one has.
+LIBS	:= -lelf -ljansson -l:liburing.a
 
 ifeq ($(VARIANT),release)
 MODE_CFLAGS  := -fPIE -fstack-protector-strong -fstack-clash-protection -D_FORTIFY_SOURCE=2 \
@@ -53,6 +54,8 @@ else
 comma	     := ,
 MODE_CFLAGS  := -fsanitize=$(if $(ASAN),address$(comma)undefined,thread) \
 		-fno-sanitize-recover=all -fno-omit-frame-pointer -O1
+# It does not understand fences. All that ours order is atomic anyway.
+MODE_CFLAGS  += $(if $(TSAN),-Wno-tsan)
 MODE_LDFLAGS := $(MODE_CFLAGS)
 endif
 

@@ -44,7 +44,7 @@ struct virtio_host {
 	struct gmem *mem;
 	struct loop *loop;		       /* the main one */
 	const char *vm_name;		       /* NULL: none was given */
-	const struct chardev_ops *chardev_ops; /* who hears of console output and keys */
+	struct chardevs *chardevs; /* who hears of console output and keys */
 };
 
 /* A kind of device. Registered by VIRTIO_DEVICE(); there is no list. */
