@@ -57,9 +57,9 @@ struct virtio_device;
 
 struct machine {
 	const struct machine_config *cfg;
-	struct loop *loop;		/* serves the devices made here */
-	struct machine_events *events;	/* where devices report to */
-	struct serial_backend *console; /* host side of the serial port */
+	struct loop *loop;	       /* serves the devices made here */
+	struct machine_events *events; /* where devices report to */
+	struct chardev_back *console;  /* the host's end of the serial port */
 	struct kvm kvm;
 	struct gmem mem;
 	struct bus mmio, pio;  /* pio: x86 only */

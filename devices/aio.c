@@ -33,6 +33,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include "devices/aio.h"
 #include "vmm/base/log.h"
@@ -193,8 +194,8 @@ static int ring_restrict(struct aio *aio, unsigned nfds)
 	static const uint8_t ops[] = { IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_READ,
 				       IORING_OP_WRITE, IORING_OP_FSYNC,  IORING_OP_FALLOCATE };
 	struct io_uring_restriction res[sizeof(ops) + 2] = { 0 };
+	int fd = aio->ring.ring_fd, r;
 	unsigned n = 0;
-	int r;
 
 	for (; n < sizeof(ops); n++) {
 		res[n].opcode = IORING_RESTRICTION_SQE_OP;
@@ -205,11 +206,13 @@ static int ring_restrict(struct aio *aio, unsigned nfds)
 	res[n].opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED;
 	res[n++].sqe_flags = IOSQE_FIXED_FILE;
 	r = io_uring_register_files(&aio->ring, aio->fds, nfds);
-	if (r == 0)
-		r = io_uring_register_restrictions(&aio->ring, res, n);
-	if (r == 0)
-		r = io_uring_enable_rings(&aio->ring);
-	return r;
+	if (r < 0)
+		return r;
+	/* The shared liburing 2.3 forgets to export its functions for these two. */
+	if (syscall(SYS_io_uring_register, fd, IORING_REGISTER_RESTRICTIONS, res, n) < 0 ||
+	    syscall(SYS_io_uring_register, fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) < 0)
+		return -errno;
+	return 0;
 }
 
 /* 0, or -errno: no io_uring on this host, or not for us. */

@@ -20,7 +20,7 @@
 static const char *const entry_names[] = { "auto", "linux64", "pvh", NULL };
 static const char *const hugepage_names[] = { "off", "thp", "2M", "1G", NULL };
 static const char *const transport_names[] = { "auto", "pci", "mmio", NULL };
-static const char *const serial_names[] = { "stdio", "file", "pty", "null", "off", NULL };
+static const char *const serial_names[] = { "stdio", "file", "pty", "socket", "null", "off", NULL };
 
 #define MACHINE(field) offsetof(struct machine_config, field)
 
@@ -70,14 +70,7 @@ static const struct opt_key cpus_keys[] = {
 	  .arg = "N", .max = MACHINE_CPUS_MAX, .help = "threads per core; 0 is one" },
 	{ 0 }
 };
-static const struct opt_key serial_keys[] = {
-	{ .name = "to", .type = OPT_ENUM, .offset = offsetof(struct serial_config, to),
-	  .values = serial_names, .def = "stdio", .arg = "WHERE",
-	  .help = "where the serial port leads" },
-	{ .name = "path", .type = OPT_STR, .offset = offsetof(struct serial_config, path),
-	  .arg = "PATH", .help = "the file of to=file" },
-	{ 0 }
-};
+static const struct opt_key serial_keys[] = { CHARDEV_KEYS(0, serial_names), { 0 } };
 
 #define FLAG_KEYS(id, default_, text)                                                     \
 	static const struct opt_key id[] = {                                              \
@@ -129,7 +122,8 @@ static const struct opt machine_options[] = {
 		  "with ACPI and mmio without." },
 	{ .name = "serial", .keys = serial_keys, .offset = CONFIG(serial),
 	  .help = "The serial port (ttyS0): the terminal or standard streams, a file that is "
-		  "appended to, a new pseudo-terminal, nowhere, or no port at all." },
+		  "appended to, a new pseudo-terminal, a Unix socket that is listened on, nowhere, or no port at "
+		  "all." },
 	{ .name = "acpi", .keys = acpi_keys, .plain = true, .offset = CONFIG(machine.acpi),
 	  .help = "ACPI tables. --no-acpi is for kernels built without it; they get an MP table." },
 	{ .name = "pit", .keys = pit_keys, .plain = true, .offset = CONFIG(machine.pit),
@@ -288,14 +282,10 @@ static int check(const struct vm_config *cfg, struct err *err)
 		return err_set(err, EINVAL, "no kernel given: --kernel PATH is needed");
 	if (check_path("--kernel", cfg->machine.kernel, err) < 0 ||
 	    check_path("--initrd", cfg->machine.initrd, err) < 0 ||
-	    check_path("--serial", cfg->serial.path, err) < 0 ||
 	    check_mem(&cfg->machine.mem, err) < 0)
 		return -err->code;
-	if ((cfg->serial.to == SERIAL_FILE) != (cfg->serial.path != NULL))
-		return err_set(err, EINVAL,
-			       cfg->serial.to == SERIAL_FILE
-				       ? "--serial: to=file needs path=PATH"
-				       : "--serial: path= is only for to=file");
+	if (chardev_check(&cfg->serial, err) < 0)
+		return err_context(err, "--serial");
 	if (cfg->name != NULL && *cfg->name == '\0')
 		return err_set(err, EINVAL, "--name: the name is empty");
 	if (check_devices(cfg, err) < 0)
@@ -316,7 +306,7 @@ int vm_config_parse(struct vm_config *cfg, int argc, char *const *argv, struct e
 		return -err->code;
 	if (used < argc)
 		return err_set(err, EINVAL, "unexpected argument '%s'", argv[used]);
-	cfg->machine.serial = cfg->serial.to != SERIAL_OFF;
+	cfg->machine.serial = cfg->serial.to != CHARDEV_OFF;
 	cfg->machine.nvirtio = vm_devices_count(cfg);
 	return cfg->help ? 0 : check(cfg, err);
 }

@@ -7,14 +7,8 @@
 #define VMM_CONFIG_H
 
 #include "arch/arch.h"
+#include "devices/chardev.h"
 #include "vmm/base/opt.h"
-
-enum serial_to { SERIAL_STDIO, SERIAL_FILE, SERIAL_PTY, SERIAL_NULL, SERIAL_OFF };
-
-struct serial_config {
-	int to; /* enum serial_to */
-	char *path;
-};
 
 /* Kinds of virtio devices there can be. */
 #define VM_KINDS_MAX 32
@@ -25,7 +19,7 @@ struct vm_config {
 	char *name;	     /* of the VM; NULL: none was given */
 	struct machine_config machine;
 	struct opt_list devices[VM_KINDS_MAX]; /* uses of the option of virtio_kind(i) */
-	struct serial_config serial;
+	struct chardev_config serial;
 	uint64_t timeout_ns; /* 0: none, as in the others */
 	uint64_t hang_timeout_ns;
 	uint64_t stop_timeout_ns;

@@ -2,7 +2,7 @@
 /*
  * One VM's life.
  *
- * vm_build() is the recipe, top to bottom: loop, console, KVM, memory, interrupt
+ * vm_build() is the recipe, top to bottom: loop, serial line, KVM, memory, interrupt
  * controllers and devices, virtio devices, kernel and tables, vCPUs. vm_free() is the same list
  * from the bottom up, and what a failed build calls too.
  *
@@ -19,7 +19,6 @@
 #include <unistd.h>
 #include "arch/arch.h"
 #include "vmm/base/log.h"
-#include "vmm/console.h"
 #include "vmm/devices.h"
 #include "vmm/panic.h"
 #include "vmm/vcpus.h"
@@ -39,7 +38,8 @@ struct vm {
 	struct virtio_host host;
 	struct vm_devices devices;
 	struct vcpus cpus;
-	struct console *console;
+	struct chardevs chardevs; /* consoles, and what else leads out of the guest by bytes */
+	struct chardev *serial;
 	struct panic_watch panic;
 
 	struct machine_events events;
@@ -53,7 +53,8 @@ struct vm {
 	unsigned stops;	 /* signals that asked to stop */
 	int stop_signal; /* the first of them */
 	struct loop_timer timeout, hang, stop;
-	uint64_t hang_seen; /* serial output when last looked */
+	uint64_t printed;   /* bytes of console output */
+	uint64_t hang_seen; /* of these, when last looked */
 };
 
 /* The end */
@@ -74,6 +75,7 @@ static void reset(struct vm *vm)
 	for (unsigned i = 0; i < vm->cpus.n; i++)
 		vcpus[i] = &vm->cpus.vcpu[i].kvm;
 	panic_watch_reset(&vm->panic);
+	chardevs_clear_marks(&vm->chardevs);
 	r = arch_reset(&vm->m, vcpus, vm->cpus.n, &err);
 	if (r == 0)
 		r = gmem_reset(&vm->m.mem, &err);
@@ -120,8 +122,7 @@ static void handle_reports(struct loop_work *work)
 	unsigned reported = atomic_exchange(&vm->reported, 0);
 
 	/* What the guest printed before it did this belongs before it. */
-	if (vm->m.serial != NULL)
-		serial_flush(vm->m.serial);
+	chardevs_flush(&vm->chardevs);
 	if (reported & BIT(MACHINE_DEBUG_EXIT)) {
 		end(vm, (int)(atomic_load(&vm->debug_status) & 0xff));
 	} else if (reported & BIT(MACHINE_POWEROFF)) {
@@ -150,8 +151,7 @@ static void handle_vcpu_end(struct loop_work *work)
 	struct vm *vm = container_of(work, struct vm, end_work);
 
 	vcpus_pause(&vm->cpus);
-	if (vm->m.serial != NULL)
-		serial_flush(vm->m.serial);
+	chardevs_flush(&vm->chardevs);
 	for (unsigned i = 0; i < vm->cpus.n; i++) {
 		struct vcpu *v = &vm->cpus.vcpu[i];
 
@@ -204,6 +204,8 @@ static void handle_signal(struct loop_fd *lfd, uint32_t events)
 		return;
 	if (info.ssi_signo == SIGIO)
 		release_files(vm);
+	else if (info.ssi_signo == SIGWINCH)
+		chardevs_resized(&vm->chardevs);
 	else if (info.ssi_signo == SIGUSR1)
 		vm_devices_rescan(&vm->devices);
 	else
@@ -241,10 +243,9 @@ static void timeout_expired(struct loop_timer *timer)
 static void hang_expired(struct loop_timer *timer)
 {
 	struct vm *vm = container_of(timer, struct vm, hang);
-	uint64_t now = vm->m.serial != NULL ? serial_tx_count(vm->m.serial) : 0;
 
-	if (now != vm->hang_seen) {
-		vm->hang_seen = now;
+	if (vm->printed != vm->hang_seen) {
+		vm->hang_seen = vm->printed;
 		loop_arm(vm->loop, timer, vm->cfg->hang_timeout_ns);
 		return;
 	}
@@ -253,13 +254,14 @@ static void hang_expired(struct loop_timer *timer)
 	end(vm, STATUS_HUNG);
 }
 
-/* The console's owner */
+/* The consoles' owner */
 
-static void console_printed(void *owner, const char *data, size_t len)
+static void console_printed(void *owner, size_t *mark, const char *data, size_t len)
 {
 	struct vm *vm = owner;
 
-	panic_watch_output(&vm->panic, data, len);
+	vm->printed += len;
+	panic_watch_output(&vm->panic, mark, data, len);
 }
 
 static void console_quit(void *owner)
@@ -305,8 +307,9 @@ static int watch_signals(struct vm *vm, struct err *err)
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGIO);	  /* a lease is to be given back, see gmem.h */
-	sigaddset(&set, SIGUSR1); /* a disk image changed its size */
+	sigaddset(&set, SIGIO);	   /* a lease is to be given back, see gmem.h */
+	sigaddset(&set, SIGUSR1);  /* a disk image changed its size */
+	sigaddset(&set, SIGWINCH); /* the terminal has another size */
 	/* Not those we were started to ignore: by nohup, or as a script's background job. */
 	for (size_t i = 0; i < sizeof(optional) / sizeof(optional[0]); i++)
 		if (sigaction(optional[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
@@ -342,27 +345,31 @@ static int create_vm(struct kvm *kvm, struct err *err)
 	return 0;
 }
 
+static int open_serial(struct vm *vm, struct err *err)
+{
+	vm->serial = chardev_new(&vm->cfg->serial, "serial", true, &vm->chardevs, vm->loop, err);
+	if (vm->serial == NULL)
+		return -err->code;
+	vm->m.console = chardev_back(vm->serial);
+	return 0;
+}
+
 static int build(struct vm *vm, struct err *err)
 {
-	struct console_ops console_ops = { .owner = vm,
-					   .printed = console_printed,
-					   .quit = console_quit };
 	struct machine *m = &vm->m;
 	const char *why;
 
 	if (make_cmdline(vm, err) < 0)
 		return -err->code;
+	m->cfg = &vm->machine_cfg;
 	vm->loop = loop_new(err);
 	if (vm->loop == NULL || watch_signals(vm, err) < 0)
 		return -err->code;
-	vm->console = console_new(&vm->cfg->serial, vm->loop, &console_ops, err);
-	if (vm->console == NULL)
+	if (m->cfg->serial && open_serial(vm, err) < 0)
 		return -err->code;
 
-	m->cfg = &vm->machine_cfg;
 	m->loop = vm->loop;
 	m->events = &vm->events;
-	m->console = console_backend(vm->console);
 	bus_init(&m->mmio);
 	bus_init(&m->pio);
 	if (kvm_open(&m->kvm, "/dev/kvm", err) < 0)
@@ -372,8 +379,10 @@ static int build(struct vm *vm, struct err *err)
 	if (create_vm(&m->kvm, err) < 0 || gmem_init(&m->mem, &m->cfg->mem, err) < 0 ||
 	    arch_init_memory(m, err) < 0 || arch_init_devices(m, err) < 0)
 		return -err->code;
-	vm->host =
-		(struct virtio_host){ .mem = &m->mem, .loop = vm->loop, .vm_name = vm->cfg->name };
+	vm->host = (struct virtio_host){ .mem = &m->mem,
+					 .loop = vm->loop,
+					 .vm_name = vm->cfg->name,
+					 .chardevs = &vm->chardevs };
 	if (vm_devices_create(&vm->devices, vm->cfg, &vm->host, m, err) < 0 ||
 	    arch_load(m, err) < 0 ||
 	    vcpus_init(&vm->cpus, m, (unsigned)m->cfg->cpus.count, &vm->end_work, err) < 0)
@@ -397,6 +406,8 @@ struct vm *vm_build(const struct vm_config *cfg, struct err *err)
 	vm->signals.fd = -1;
 	vm->m.kvm = (struct kvm){ .fd = -1, .vm_fd = -1 };
 	vm->m.mem.fd = -1;
+	vm->chardevs =
+		(struct chardevs){ .owner = vm, .printed = console_printed, .quit = console_quit };
 	vm->events.report = report;
 	vm->report_work.fn = handle_reports;
 	vm->end_work.fn = handle_vcpu_end;
@@ -415,8 +426,7 @@ int vm_run(struct vm *vm)
 	struct err err = ERR_INIT;
 	int status;
 
-	if (vcpus_start(&vm->cpus, &err) < 0 ||
-	    (vm->m.serial != NULL && console_attach(vm->console, vm->m.serial, &err) < 0)) {
+	if (vcpus_start(&vm->cpus, &err) < 0 || chardevs_start(&vm->chardevs, &err) < 0) {
 		log_error("%s", err.msg);
 		return STATUS_CANNOT;
 	}
@@ -428,7 +438,7 @@ int vm_run(struct vm *vm)
 	status = loop_run(vm->loop);
 	vcpus_pause(&vm->cpus);
 	/* Whoever ended the VM by force does not wait for the reader of its output either. */
-	console_drain(vm->console, vm->stops < 2, vm->signals.fd);
+	chardevs_drain(&vm->chardevs, vm->stops < 2, vm->signals.fd);
 	for (unsigned i = 0; i < vm->cpus.n; i++)
 		log_info("vCPU %u: %llu exits to the monitor", i,
 			 (unsigned long long)vm->cpus.vcpu[i].exits);
@@ -444,13 +454,11 @@ void vm_free(struct vm *vm)
 	loop_disarm(&vm->hang);
 	loop_disarm(&vm->stop);
 	vcpus_fini(&vm->cpus);
-	if (vm->console != NULL)
-		(void)console_attach(vm->console, NULL, &(struct err)ERR_INIT);
 	arch_fini(&vm->m);
 	vm_devices_destroy(&vm->devices);
 	gmem_fini(&vm->m.mem);
 	kvm_close(&vm->m.kvm);
-	console_free(vm->console);
+	chardev_free(vm->serial);
 	if (vm->signals.fd >= 0) {
 		loop_del_fd(&vm->signals);
 		close(vm->signals.fd);
@@ -469,5 +477,5 @@ void vm_free(struct vm *vm)
 void vm_restore_terminal(struct vm *vm)
 {
 	if (vm != NULL)
-		console_restore_terminal(vm->console);
+		chardevs_restore_terminal(&vm->chardevs);
 }
