@@ -377,6 +377,7 @@ static int add_forwards(struct args *a, unsigned i, const char *option, const ch
 /* Collect the name servers in file @path that are not on this host. Returns how many. */
 static unsigned name_servers(const char *path, char dns[DNS_MAX][64])
 {
+	static const char word[] = "nameserver";
 	char line[256];
 	unsigned n = 0;
 	FILE *file = fopen(path, "re");
@@ -384,9 +385,14 @@ static unsigned name_servers(const char *path, char dns[DNS_MAX][64])
 	if (file == NULL)
 		return 0;
 	while (n < DNS_MAX && fgets(line, sizeof(line), file) != NULL) {
-		if (sscanf(line, "nameserver %63s", dns[n]) == 1 &&
-		    strncmp(dns[n], "127.", 4) != 0 && strcmp(dns[n], "::1") != 0)
-			n++;
+		char *save = NULL, *first = strtok_r(line, " \t\n", &save);
+		char *server = strtok_r(NULL, " \t\n", &save);
+
+		if (first == NULL || server == NULL || strcmp(first, word) != 0 ||
+		    strlen(server) >= sizeof(dns[n]) || strncmp(server, "127.", 4) == 0 ||
+		    strcmp(server, "::1") == 0)
+			continue;
+		strcpy(dns[n++], server);
 	}
 	fclose(file);
 	return n;
