@@ -21,9 +21,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/ethtool.h>
 #include <linux/if_tun.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -211,14 +213,22 @@ static int open_error(struct err *err)
 	return err_sys(err, code, "cannot open " TUN_PATH);
 }
 
-/* What can be known of why TUNSETIFF said no. @existed: the interface was there before. */
-static int attach_error(int code, const struct net_options *opt, bool existed, struct err *err)
+/* Is the interface of the tun driver? It calls itself that, also as a tap. */
+static bool is_tun(struct net_tap *tap)
 {
-	char path[64 + IFNAMSIZ];
+	struct ethtool_drvinfo info = { .cmd = ETHTOOL_GDRVINFO };
+	struct ifreq ifr = { .ifr_data = (char *)&info };
+
+	return interface_ioctl(tap, SIOCETHTOOL, &ifr) == 0 && strcmp(info.driver, "tun") == 0;
+}
+
+/* What can be known of why TUNSETIFF said no. @existed: the interface was there before. */
+static int attach_error(int code, struct net_tap *tap, const struct net_options *opt, bool existed,
+			struct err *err)
+{
 	bool multi = opt->queues > 1;
 
-	snprintf(path, sizeof(path), "/sys/class/net/%s/tun_flags", opt->tap);
-	if (code == EINVAL && existed && access(path, F_OK) < 0)
+	if (code == EINVAL && existed && !is_tun(tap))
 		return err_set(err, code, "there is an interface of that name which is no tap");
 	if ((code == EINVAL || code == E2BIG) && existed && multi)
 		return err_set(err, code,
@@ -280,7 +290,7 @@ static int open_queues(struct net_tap *tap, const struct net_options *opt, bool 
 		if (fd == -EINVAL && opt->queues == 1 && existed)
 			fd = attach(opt->tap, (short)(flags | IFF_MULTI_QUEUE));
 		if (fd < 0)
-			return attach_error(-fd, opt, existed, err);
+			return attach_error(-fd, tap, opt, existed, err);
 		be->fd[be->pairs++] = fd;
 	}
 	tap->attached = be->pairs;
