@@ -257,20 +257,12 @@ static int attach_error(int code, struct net_tap *tap, const struct net_options 
 	return err_sys(err, code, "cannot use it");
 }
 
-/* Descriptor number @i of the interface. -errno. */
-static int attach(const char *name, short flags)
+static int attach(int fd, const char *name, short flags)
 {
 	struct ifreq ifr = { .ifr_flags = flags };
-	int fd = open(TUN_PATH, O_RDWR | O_CLOEXEC | O_NONBLOCK), code;
 
-	if (fd < 0)
-		return -errno;
 	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%.15s", name);
-	if (ioctl(fd, TUNSETIFF, &ifr) == 0)
-		return fd;
-	code = errno;
-	close(fd);
-	return -code;
+	return ioctl(fd, TUNSETIFF, &ifr) < 0 ? -errno : 0;
 }
 
 static int open_queues(struct net_tap *tap, const struct net_options *opt, bool existed,
@@ -279,19 +271,20 @@ static int open_queues(struct net_tap *tap, const struct net_options *opt, bool 
 	short flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
 	struct net_backend *be = &tap->be;
 
-	if (access(TUN_PATH, R_OK | W_OK) < 0)
-		return open_error(err);
 	if (opt->queues > 1)
 		flags |= IFF_MULTI_QUEUE;
 	for (unsigned i = 0; i < opt->queues; i++) {
-		int fd = attach(opt->tap, flags);
+		int fd = open(TUN_PATH, O_RDWR | O_CLOEXEC | O_NONBLOCK), r;
 
-		/* One made for several queues can be used with one; it wants to hear that. */
-		if (fd == -EINVAL && opt->queues == 1 && existed)
-			fd = attach(opt->tap, (short)(flags | IFF_MULTI_QUEUE));
 		if (fd < 0)
-			return attach_error(-fd, tap, opt, existed, err);
+			return open_error(err);
 		be->fd[be->pairs++] = fd;
+		r = attach(fd, opt->tap, flags);
+		/* One made for several queues can be used with one; it wants to hear that. */
+		if (r == -EINVAL && opt->queues == 1 && existed)
+			r = attach(fd, opt->tap, (short)(flags | IFF_MULTI_QUEUE));
+		if (r < 0)
+			return attach_error(-r, tap, opt, existed, err);
 	}
 	tap->attached = be->pairs;
 	return 0;
