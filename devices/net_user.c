@@ -29,6 +29,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -312,17 +313,29 @@ static bool port_range(const char **text)
 	return port[1] == 0 || port[0] <= port[1];
 }
 
+/* ADDRESS[%INTERFACE], @len characters. */
+static bool address_ok(const char *text, size_t len)
+{
+	char copy[INET6_ADDRSTRLEN + 1 + IFNAMSIZ], *interface = copy;
+	uint8_t addr[16];
+
+	if (len >= sizeof(copy))
+		return false;
+	memcpy(copy, text, len);
+	copy[len] = '\0';
+	strsep(&interface, "%");
+	if (interface != NULL && (*interface == '\0' || strlen(interface) >= IFNAMSIZ))
+		return false;
+	return inet_pton(AF_INET, copy, addr) == 1 || inet_pton(AF_INET6, copy, addr) == 1;
+}
+
 /* [ADDRESS[%INTERFACE]/]PORTS[:PORTS] */
 static bool forward_ok(const char *text)
 {
 	const char *slash = strrchr(text, '/');
 
 	if (slash != NULL) {
-		for (const char *p = text; p < slash; p++) {
-			if (!isalnum((unsigned char)*p) && strchr(".:%_-", *p) == NULL)
-				return false;
-		}
-		if (!isxdigit((unsigned char)text[0]) && text[0] != ':')
+		if (!address_ok(text, (size_t)(slash - text)))
 			return false;
 		text = slash + 1;
 	}
