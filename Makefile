@@ -91,11 +91,11 @@ $(OBJ)/vmm.debug: $(OBJ)/vmm/main.o $(LIB) $(BARE_LIBS)
 $(BUILD)/vmm: $(OBJ)/vmm.debug
 	$(Q)strip -s -R .comment -R .note.gnu.build-id -o $@ $<
 
-# A test may put a function of its own in place of one of the library's (muldefs).
 $(OBJ)/unit/%: tests/unit/%.c $(LIB)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(filter-out -static-pie,$(MODE_LDFLAGS)) -MMD -MP \
-		$(if $(filter release,$(VARIANT)),-pie) -Wl,-z,muldefs -o $@ $< $(call WHOLE,$(LIB)) -lcheck -lsubunit -lm -lrt $(LIBS)
+		$(if $(filter release,$(VARIANT)),-pie) -o $@ $< \
+		$(if $(filter test_virtio_%,$(@F)),$(call WHOLE,$(LIB)),$(LIB)) -lcheck -lsubunit -lm -lrt $(LIBS)
 
 unit-programs: $(UNIT)
 unit: $(UNIT)
