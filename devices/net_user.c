@@ -377,16 +377,22 @@ static int add_forwards(struct args *a, unsigned i, const char *option, const ch
 /* Collect the name servers in file @path that are not on this host. Returns how many. */
 static unsigned name_servers(const char *path, char dns[DNS_MAX][64])
 {
-	char line[256];
+	char line[256], *save;
 	unsigned n = 0;
 	FILE *file = fopen(path, "re");
 
 	if (file == NULL)
 		return 0;
+	/* By hand, as sscanf() would make the program 75 KiB larger. */
 	while (n < DNS_MAX && fgets(line, sizeof(line), file) != NULL) {
-		if (sscanf(line, "nameserver %63s", dns[n]) == 1 &&
-		    strncmp(dns[n], "127.", 4) != 0 && strcmp(dns[n], "::1") != 0)
-			n++;
+		const char *word = strtok_r(line, " \t\n", &save);
+		const char *addr = strtok_r(NULL, " \t\n", &save);
+
+		if (word == NULL || addr == NULL || strcmp(word, "nameserver") != 0 ||
+		    strlen(addr) >= sizeof(dns[n]) || strncmp(addr, "127.", 4) == 0 ||
+		    strcmp(addr, "::1") == 0)
+			continue;
+		strcpy(dns[n++], addr);
 	}
 	fclose(file);
 	return n;

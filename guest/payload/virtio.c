@@ -257,3 +257,20 @@ int vq_do(struct vq *vq, const struct vbuf *buf, unsigned out, unsigned in)
 		return -1;
 	return (int)len;
 }
+
+int blk_do(struct vq *vq, uint32_t type, uint64_t sector, void *buf, uint32_t len)
+{
+	struct blk_header header = { .type = type, .sector = sector };
+	volatile uint8_t status = 0xff;
+	struct vbuf b[3] = { { &header, sizeof(header) } };
+	unsigned out = 1, in = 1, n = 1;
+
+	if (len > 0) {
+		b[n++] = (struct vbuf){ buf, len };
+		*(type == BLK_OUT ? &out : &in) += 1;
+	}
+	b[n] = (struct vbuf){ (void *)&status, 1 };
+	if (vq_do(vq, b, out, in) < 0)
+		return -1;
+	return status;
+}

@@ -147,6 +147,23 @@ struct vq {
 	bool interrupts;
 };
 
+/* A block request's header: 5.2.6 */
+struct blk_header {
+	uint32_t type, reserved;
+	uint64_t sector;
+};
+#define BLK_IN	   0
+#define BLK_OUT	   1
+#define BLK_FLUSH  4
+#define BLK_GET_ID 8
+#define SECTOR	   512
+
+/* What a network packet begins with: 5.1.6 */
+struct net_header {
+	uint8_t flags, gso_type;
+	uint16_t hdr_len, gso_size, csum_start, csum_offset, num_buffers;
+};
+
 /* A piece of a buffer */
 struct vbuf {
 	void *addr;
@@ -205,6 +222,9 @@ int vq_get(struct vq *vq, uint32_t *len);
 int vq_wait(struct vq *vq, uint32_t *len, uint64_t us);
 /* vq_add(), vq_kick() and vq_wait(): the used length, or -1. */
 int vq_do(struct vq *vq, const struct vbuf *buf, unsigned out, unsigned in);
+
+/* A block request with one buffer (@len may be 0): its status, or -1 without an answer. */
+int blk_do(struct vq *vq, uint32_t type, uint64_t sector, void *buf, uint32_t len);
 
 static inline void virtio_notify(const struct vq *vq)
 {
