@@ -20,12 +20,16 @@
 #include "vmm/base/kvm.h"
 #include "vmm/base/loop.h"
 
-#define MACHINE_CPUS_MAX 255
+#define MACHINE_CPUS_MAX   255
+#define MACHINE_VIRTIO_MAX 64
 
 /* How the CPUs are arranged; 0 in a field: whatever the others leave. */
 struct cpu_config {
 	uint64_t count, sockets, cores, threads;
 };
+
+/* What virtio devices are attached by. AUTO: what the rest of the machine suggests. */
+enum machine_transport { TRANSPORT_AUTO, TRANSPORT_PCI, TRANSPORT_MMIO };
 
 /* What the user asked the hardware to be. Strings are borrowed. */
 struct machine_config {
@@ -33,10 +37,12 @@ struct machine_config {
 	int entry; /* the architecture's enum kernel_entry */
 	struct gmem_config mem;
 	struct cpu_config cpus;
-	bool acpi;	 /* describe the machine by ACPI tables */
-	bool pit;	 /* x86: legacy interrupt controllers and timer */
-	bool serial;	 /* there is a serial port */
-	bool debug_exit; /* x86: port that ends the VM with a status */
+	bool acpi;	  /* describe the machine by ACPI tables */
+	bool pit;	  /* x86: legacy interrupt controllers and timer */
+	bool serial;	  /* there is a serial port */
+	bool debug_exit;  /* x86: port that ends the VM with a status */
+	int transport;	  /* enum machine_transport */
+	unsigned nvirtio; /* arch_add_virtio() will be called that often, at most */
 };
 
 /* Where the first vCPU starts; filled by arch_load(). */
@@ -47,12 +53,13 @@ struct boot_entry {
 };
 
 struct arch_machine;
+struct virtio_device;
 
 struct machine {
 	const struct machine_config *cfg;
-	struct loop *loop;		/* serves the devices made here */
-	struct machine_events *events;	/* where devices report to */
-	struct serial_backend *console; /* host side of the serial port */
+	struct loop *loop;	       /* serves the devices made here */
+	struct machine_events *events; /* where devices report to */
+	struct chardev_back *console;  /* the host's end of the serial port */
 	struct kvm kvm;
 	struct gmem mem;
 	struct bus mmio, pio;  /* pio: x86 only */
@@ -73,6 +80,12 @@ int arch_init_memory(struct machine *m, struct err *err);
 /* Make the interrupt controllers and the platform's devices, and put them on the buses. */
 int arch_init_devices(struct machine *m, struct err *err);
 
+/*
+ * Attach @vdev (borrowed until arch_fini) by the machine's transport, with an interrupt of its
+ * own. After arch_init_devices, before arch_load. -ENOSPC beyond cfg->nvirtio.
+ */
+int arch_add_virtio(struct machine *m, struct virtio_device *vdev, struct err *err);
+
 /* Put kernel, initrd and the tables describing the machine into RAM; fill m->boot. */
 int arch_load(struct machine *m, struct err *err);
 
@@ -82,10 +95,14 @@ int arch_create_vcpu(struct machine *m, unsigned index, struct kvm_vcpu *vcpu, s
 /* Set vCPU @index up to start (the first) or to wait for being started (others). */
 int arch_boot_vcpu(struct machine *m, unsigned index, struct kvm_vcpu *vcpu, struct err *err);
 
-/* Bring all @n stopped vCPUs and the devices back to their state at power-on. */
+/* Bring all @n stopped vCPUs and the devices, virtio ones included, back to their state at
+ * power-on. */
 int arch_reset(struct machine *m, struct kvm_vcpu *const *vcpus, unsigned n, struct err *err);
 
-/* Everything arch_init_* made. Harmless when they failed or never ran. */
+/*
+ * Everything arch_init_* made, and the transports; virtio devices are destroyed after it.
+ * Harmless when they failed or never ran.
+ */
 void arch_fini(struct machine *m);
 
 /* An exit that is not the same on all architectures. True: handled, run on. */

@@ -9,6 +9,11 @@
  * side busy could keep the loop thread out of bus_remove() for ever. The price is
  * that nobody may take the read side twice, which bus.h forbids anyway.
  *
+ * Deferred work is counted from the moment it is queued until it is done. A thread that
+ * has dropped the lock and finds the count at zero has nothing of its own outstanding;
+ * else it takes the mutex under which work runs: then either it runs its work itself, or
+ * the thread that took it from the queue has finished it.
+ *
  * #syscalls: futex
  */
 #include <errno.h>
@@ -25,11 +30,15 @@ void bus_init(struct bus *bus)
 	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	pthread_rwlock_init(&bus->lock, &attr);
 	pthread_rwlockattr_destroy(&attr);
+	pthread_mutex_init(&bus->run, NULL);
+	pthread_mutex_init(&bus->queue, NULL);
 }
 
 void bus_fini(struct bus *bus)
 {
 	pthread_rwlock_destroy(&bus->lock);
+	pthread_mutex_destroy(&bus->run);
+	pthread_mutex_destroy(&bus->queue);
 	bus->n = 0;
 }
 
@@ -107,6 +116,56 @@ void bus_remove(struct bus *bus, struct bus_range *range)
 	pthread_rwlock_unlock(&bus->lock);
 }
 
+void bus_defer(struct bus *bus, struct bus_work *work)
+{
+	pthread_mutex_lock(&bus->queue);
+	if (!work->queued) {
+		work->queued = true;
+		work->next = NULL;
+		if (bus->first == NULL)
+			bus->first = work;
+		else
+			bus->last->next = work;
+		bus->last = work;
+		atomic_fetch_add(&bus->deferred, 1);
+	}
+	pthread_mutex_unlock(&bus->queue);
+}
+
+static struct bus_work *take_deferred(struct bus *bus)
+{
+	struct bus_work *work;
+
+	pthread_mutex_lock(&bus->queue);
+	work = bus->first;
+	if (work != NULL) {
+		bus->first = work->next;
+		work->queued = false;
+	}
+	pthread_mutex_unlock(&bus->queue);
+	return work;
+}
+
+/*
+ * At the end of every access, with no lock held. Others may queue more while this runs, each
+ * at most its own: as many as there are on the queue now is enough, they wait for us and
+ * then run the rest.
+ */
+static void run_deferred(struct bus *bus)
+{
+	unsigned n = atomic_load(&bus->deferred);
+	struct bus_work *work;
+
+	if (n == 0)
+		return;
+	pthread_mutex_lock(&bus->run);
+	while (n-- > 0 && (work = take_deferred(bus)) != NULL) {
+		work->fn(work);
+		atomic_fetch_sub(&bus->deferred, 1);
+	}
+	pthread_mutex_unlock(&bus->run);
+}
+
 /*
  * KVM's instruction emulator cuts an access that crosses a page in two, so lengths
  * like 3 and 5 do arrive here. Devices need not cope with them.
@@ -141,6 +200,7 @@ void bus_read(struct bus *bus, uint64_t addr, void *data, unsigned len)
 	else
 		memset(data, 0xff, len);
 	pthread_rwlock_unlock(&bus->lock);
+	run_deferred(bus);
 }
 
 void bus_write(struct bus *bus, uint64_t addr, const void *data, unsigned len)
@@ -152,4 +212,5 @@ void bus_write(struct bus *bus, uint64_t addr, const void *data, unsigned len)
 	if (range != NULL)
 		range->write(range->dev, addr - range->base, data, len);
 	pthread_rwlock_unlock(&bus->lock);
+	run_deferred(bus);
 }

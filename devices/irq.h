@@ -48,6 +48,16 @@ struct msi_chip {
 	void (*disconnect)(struct msi_chip *chip, int handle, int fd);
 };
 
+/*
+ * Notifications that do not exit to us: from now on (or no longer) a write of @len bytes
+ * (0: of any length) at MMIO address @addr, and of the value *@match unless that is NULL,
+ * signals eventfd @fd. 0 or -errno. Any thread, also with a device's mutex held.
+ */
+struct ioeventfd_chip {
+	int (*set)(struct ioeventfd_chip *chip, int fd, uint64_t addr, unsigned len,
+		   const uint64_t *match, bool on);
+};
+
 enum machine_event {
 	MACHINE_POWEROFF,    /* ACPI S5 */
 	MACHINE_RESET,	     /* reset register, keyboard controller, ... */

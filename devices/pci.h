@@ -6,20 +6,21 @@
 #ifndef DEVICES_PCI_H
 #define DEVICES_PCI_H
 
+#include <linux/pci_regs.h>
 #include <stdint.h>
 #include "devices/bus.h"
 #include "vmm/base/state.h"
 
 #define PCI_SLOTS	  32
-#define PCI_CONFIG_SIZE	  4096 /* PCI Express extended configuration space */
-#define PCI_ECAM_BUS_SIZE (PCI_SLOTS * 8 * PCI_CONFIG_SIZE)
+#define PCI_FUNCTIONS	  8 /* of a slot */
+#define PCI_ECAM_BUS_SIZE (PCI_SLOTS * PCI_FUNCTIONS * PCI_CFG_SPACE_EXP_SIZE)
 
 struct pci_bus;
 
 /*
  * One function in one slot. Config accesses are naturally aligned, 1, 2 or 4 bytes, and
- * come on any vCPU thread: the device locks. A write that moves a BAR must post that to
- * its loop, as the bus it would change is locked by the access itself (see bus.h).
+ * come on any vCPU thread: the device locks. A write that moves a BAR must leave that to
+ * bus_defer(), as the bus it would change is locked by the access itself (see bus.h).
  */
 struct pci_func {
 	void *dev;
@@ -51,8 +52,10 @@ void pci_free(struct pci_bus *pci);
 /* The ECAM window (PCI_ECAM_BUS_SIZE bytes); the caller sets base. */
 struct bus_range *pci_range(struct pci_bus *pci);
 /*
- * Put @func (borrowed until pci_free) into the next free slot; returns the slot or
- * -ENOSPC. Any time, any thread.
+ * Put @func (borrowed until pci_free) into the next free slot or, when all slots are taken,
+ * beside what is there; slot 0 is the host bridge's alone. Returns slot << 3 | function, or
+ * -ENOSPC. Before the guest runs: it would not look at functions of a slot it knows as one
+ * with a single function.
  */
 int pci_add(struct pci_bus *pci, struct pci_func *func, struct err *err);
 

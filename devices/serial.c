@@ -17,7 +17,7 @@
  * busy transmitter and a full ring, as with the real chip.
  *
  * Invariant: when the ring is not empty, either tx_work is queued or running, or tx_timer
- * is armed, or the backend has refused bytes and owes us serial_kick_tx().
+ * is armed, or the backend has refused bytes and owes us tx_room().
  *
  * Input. Bytes wait in a second ring, the sender at the other end of the line; the guest's
  * FIFO of 16 (or one register) is refilled from it whenever there is room, so an overrun
@@ -47,7 +47,6 @@
  */
 #include <errno.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include "devices/serial.h"
@@ -123,11 +122,11 @@ struct serial {
 	pthread_mutex_t lock;
 	struct loop *loop;
 	struct irq_line irq;
-	struct serial_backend *be;
+	struct chardev_back *back;
+	struct chardev_front front;
 	struct bus_range range;
-	struct loop_work tx_work, rx_work;
+	struct loop_work tx_work;
 	struct loop_timer tx_timer; /* the loop's thread only */
-	atomic_uint_fast64_t tx_count;
 
 	uint8_t dll, dlm, ier, fcr, lcr, mcr, scr;
 	uint8_t line_errors; /* LSR_OE, LSR_BI: until LSR is read */
@@ -214,7 +213,8 @@ static void rx_fill(struct serial *s)
 	}
 	if (s->rx_refused && s->rx_n <= RX_INPUT_MAX / 2) {
 		s->rx_refused = false;
-		loop_post(s->loop, &s->rx_work);
+		if (s->back != NULL)
+			s->back->rx_room(s->back);
 	}
 }
 
@@ -311,7 +311,6 @@ static void tx_loop(struct serial *s, uint8_t byte)
 
 static void tx_put(struct serial *s, uint8_t byte)
 {
-	atomic_fetch_add_explicit(&s->tx_count, 1, memory_order_relaxed);
 	if (s->tx_n == TX_RING)
 		return;
 	if (s->tx_n == (s->tx_gather ? TX_RING / 2 : 0))
@@ -349,12 +348,12 @@ static void tx_drain(struct serial *s)
 	any = left > 0;
 	while (left > 0) {
 		unsigned len = left < TX_RING - s->tx_head ? left : TX_RING - s->tx_head;
-		const uint8_t *piece = s->tx + s->tx_head;
+		struct iovec piece = { .iov_base = s->tx + s->tx_head, .iov_len = len };
 		size_t taken = len;
 
 		pthread_mutex_unlock(&s->lock);
-		if (s->be != NULL && s->be->write != NULL)
-			taken = s->be->write(s->be, piece, len);
+		if (s->back != NULL)
+			taken = s->back->write(s->back, &piece, 1);
 		pthread_mutex_lock(&s->lock);
 
 		if (taken > len)
@@ -391,14 +390,6 @@ static void serial_tx_work(struct loop_work *work)
 static void serial_tx_timer(struct loop_timer *timer)
 {
 	tx_drain(container_of(timer, struct serial, tx_timer));
-}
-
-static void serial_rx_work(struct loop_work *work)
-{
-	struct serial *s = container_of(work, struct serial, rx_work);
-
-	if (s->be != NULL && s->be->rx_room != NULL)
-		s->be->rx_room(s->be);
 }
 
 /* --- Registers --- */
@@ -547,65 +538,7 @@ static void serial_write(void *opaque, uint64_t off, const void *data, unsigned 
 	pthread_mutex_unlock(&s->lock);
 }
 
-/* --- For the rest of the monitor --- */
-
-/* Power-on values; the rings, which are the other end of the line, stay. */
-static void serial_init_regs(struct serial *s)
-{
-	s->dll = DIVISOR_INIT;
-	s->dlm = 0;
-	s->ier = 0;
-	s->fcr = 0;
-	s->lcr = 0;
-	s->mcr = 0;
-	s->scr = 0;
-	s->msr_delta = 0;
-	s->thre_pending = false;
-	rx_reset(s);
-}
-
-struct serial *serial_new(struct loop *loop, struct irq_line irq, struct serial_backend *be,
-			  struct err *err)
-{
-	struct serial *s = calloc(1, sizeof(*s));
-
-	if (s == NULL) {
-		err_sys(err, ENOMEM, "serial port");
-		return NULL;
-	}
-	pthread_mutex_init(&s->lock, NULL);
-	s->loop = loop;
-	s->irq = irq;
-	s->be = be;
-	s->tx_work.fn = serial_tx_work;
-	s->tx_timer.fn = serial_tx_timer;
-	s->rx_work.fn = serial_rx_work;
-	s->range = (struct bus_range){
-		.len = SERIAL_PORTS,
-		.name = "serial port",
-		.dev = s,
-		.read = serial_read,
-		.write = serial_write,
-	};
-	serial_init_regs(s);
-	return s;
-}
-
-void serial_free(struct serial *s)
-{
-	if (s == NULL)
-		return;
-	loop_disarm(&s->tx_timer);
-	loop_unpost(s->loop, &s->tx_work);
-	loop_unpost(s->loop, &s->rx_work);
-	pthread_mutex_destroy(&s->lock);
-	free(s);
-}
-
-struct bus_range *serial_range(struct serial *s)
-{
-	return &s->range;
-}
+/* --- For the other end of the line --- */
 
 static void rx_put(struct serial *s, struct rx_char c)
 {
@@ -613,8 +546,9 @@ static void rx_put(struct serial *s, struct rx_char c)
 	s->rx_n++;
 }
 
-size_t serial_input(struct serial *s, const void *data, size_t len)
+static size_t front_input(struct chardev_front *front, const void *data, size_t len)
 {
+	struct serial *s = container_of(front, struct serial, front);
 	const uint8_t *bytes = data;
 	size_t n = 0;
 
@@ -632,8 +566,11 @@ size_t serial_input(struct serial *s, const void *data, size_t len)
 	return n;
 }
 
-void serial_break(struct serial *s)
+/* On the line; behind the input before it. */
+static void front_break(struct chardev_front *front)
 {
+	struct serial *s = container_of(front, struct serial, front);
+
 	pthread_mutex_lock(&s->lock);
 	/* Queued behind the input before it; on a full line it is lost in the noise. */
 	if (s->rx_n <= RX_INPUT_MAX) {
@@ -644,16 +581,19 @@ void serial_break(struct serial *s)
 	pthread_mutex_unlock(&s->lock);
 }
 
-void serial_kick_tx(struct serial *s)
+static void front_tx_room(struct chardev_front *front)
 {
+	struct serial *s = container_of(front, struct serial, front);
+
 	pthread_mutex_lock(&s->lock);
 	if (s->tx_n > 0)
 		loop_post(s->loop, &s->tx_work);
 	pthread_mutex_unlock(&s->lock);
 }
 
-size_t serial_flush(struct serial *s)
+static size_t front_flush(struct chardev_front *front)
 {
+	struct serial *s = container_of(front, struct serial, front);
 	size_t left;
 
 	tx_drain(s);
@@ -663,9 +603,72 @@ size_t serial_flush(struct serial *s)
 	return left;
 }
 
-uint64_t serial_tx_count(struct serial *s)
+/* --- For the rest of the monitor --- */
+
+/* Power-on values; the rings, which are the other end of the line, stay. */
+static void serial_init_regs(struct serial *s)
 {
-	return atomic_load_explicit(&s->tx_count, memory_order_relaxed);
+	s->dll = DIVISOR_INIT;
+	s->dlm = 0;
+	s->ier = 0;
+	s->fcr = 0;
+	s->lcr = 0;
+	s->mcr = 0;
+	s->scr = 0;
+	s->msr_delta = 0;
+	s->thre_pending = false;
+	rx_reset(s);
+}
+
+struct serial *serial_new(struct loop *loop, struct irq_line irq, struct chardev_back *back,
+			  struct err *err)
+{
+	struct serial *s = calloc(1, sizeof(*s));
+
+	if (s == NULL) {
+		err_sys(err, ENOMEM, "serial port");
+		return NULL;
+	}
+	pthread_mutex_init(&s->lock, NULL);
+	s->loop = loop;
+	s->irq = irq;
+	s->back = back;
+	s->front = (struct chardev_front){
+		.input = front_input,
+		.tx_room = front_tx_room,
+		.flush = front_flush,
+		.send_break = front_break,
+	};
+	s->tx_work.fn = serial_tx_work;
+	s->tx_timer.fn = serial_tx_timer;
+	s->range = (struct bus_range){
+		.len = SERIAL_PORTS,
+		.name = "serial port",
+		.dev = s,
+		.read = serial_read,
+		.write = serial_write,
+	};
+	serial_init_regs(s);
+	if (back != NULL)
+		back->front = &s->front;
+	return s;
+}
+
+void serial_free(struct serial *s)
+{
+	if (s == NULL)
+		return;
+	if (s->back != NULL)
+		s->back->front = NULL;
+	loop_disarm(&s->tx_timer);
+	loop_unpost(s->loop, &s->tx_work);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+}
+
+struct bus_range *serial_range(struct serial *s)
+{
+	return &s->range;
 }
 
 void serial_reset(struct serial *s)
@@ -740,7 +743,6 @@ static void serial_loaded(struct serial *s)
 
 int serial_state(struct serial *s, struct state *st)
 {
-	uint64_t count = serial_tx_count(s);
 	int ret;
 
 	pthread_mutex_lock(&s->lock);
@@ -758,15 +760,12 @@ int serial_state(struct serial *s, struct state *st)
 	state_bool(st, "tx-busy", &s->tx_busy);
 	state_bool(st, "rx-hold", &s->rx_hold);
 	state_u8(st, "rx-polls", &s->rx_polls);
-	state_u64(st, "tx-count", &count);
 	state_rx(st, "fifo", s->fifo, FIFO_SIZE, &s->fifo_head, &s->fifo_n);
 	state_rx(st, "input", s->rx, RX_RING, &s->rx_head, &s->rx_n);
 	state_tx(s, st);
 	ret = state_end(st);
-	if (state_loading(st)) {
-		atomic_store_explicit(&s->tx_count, count, memory_order_relaxed);
+	if (state_loading(st))
 		serial_loaded(s);
-	}
 	pthread_mutex_unlock(&s->lock);
 	return ret;
 }

@@ -118,7 +118,8 @@ void virtio_fail(struct virtio_device *vdev, const char *fmt, ...)
 	char why[160];
 	va_list ap;
 
-	if ((vdev->status & VIRTIO_CONFIG_S_NEEDS_RESET) != 0)
+	/* Known already, or reset and nobody to tell: 0 is what the driver waits to read. */
+	if (vdev->status == 0 || (vdev->status & VIRTIO_CONFIG_S_NEEDS_RESET) != 0)
 		return;
 	va_start(ap, fmt);
 	vsnprintf(why, sizeof(why), fmt, ap);
@@ -139,13 +140,18 @@ void virtio_config_changed(struct virtio_device *vdev)
 
 /* --- Kicks --- */
 
+void virtio_again(struct virtio_device *vdev, unsigned q)
+{
+	atomic_fetch_or(&vdev->kicked, 1ULL << q);
+	post(vdev);
+}
+
 void virtio_kick(struct virtio_device *vdev, uint32_t q)
 {
 	if (q >= vdev->nqueues)
 		return;
 	atomic_fetch_add_explicit(&vdev->queue[q].exits, 1, memory_order_relaxed);
-	atomic_fetch_or(&vdev->kicked, 1ULL << q);
-	post(vdev);
+	virtio_again(vdev, q);
 }
 
 /* 0 or -errno. */
@@ -274,14 +280,12 @@ int virtio_offload(struct virtio_device *vdev, unsigned q, bool on, int *kick, i
 	eventfd_t count;
 	int r;
 
+	virtio_again(vdev, q);
 	end_offload(queue);
 	loop_del_fd(&queue->kick);
 	loop_del_fd(&queue->call);
-	if (!on) {
-		atomic_fetch_or(&vdev->kicked, 1ULL << q);
-		post(vdev);
+	if (!on)
 		return 0;
-	}
 	r = make_eventfd(&queue->kick);
 	if (r == 0)
 		r = make_eventfd(&queue->call);
@@ -351,7 +355,7 @@ void virtio_serve(struct virtio_device *vdev, unsigned q, struct iovec *iov, uns
 		virtqueue_disable_kicks(vq);
 		while (n < budget && virtio_pop(vdev, q, &chain, iov)) {
 			if (!handle(vdev, q, &chain)) {
-				/* Kicks stay off: whoever makes room kicks. */
+				/* Kicks stay off: whoever makes room goes on. */
 				virtqueue_unpop(vq, 1);
 				virtio_interrupt(vdev, q);
 				return;
@@ -363,8 +367,7 @@ void virtio_serve(struct virtio_device *vdev, unsigned q, struct iovec *iov, uns
 		if (!virtio_live(vdev))
 			return;
 		if (n == budget) {
-			atomic_fetch_or(&vdev->kicked, 1ULL << q);
-			post(vdev);
+			virtio_again(vdev, q);
 			return;
 		}
 	} while (virtqueue_enable_kicks(vq));
@@ -442,7 +445,7 @@ void virtio_reset(struct virtio_device *vdev)
 
 		end_offload(queue);
 		virtqueue_reset(&queue->vq);
-		queue->vector = 0;
+		queue->vector = VIRTIO_NO_VECTOR;
 		queue->no_ioeventfd = false;
 		atomic_store(&queue->exits, 0);
 	}
@@ -521,6 +524,7 @@ int virtio_init(struct virtio_device *vdev, const struct virtio_ops *ops,
 		struct virtio_queue *queue = &vdev->queue[q];
 
 		queue->vdev = vdev;
+		queue->vector = VIRTIO_NO_VECTOR;
 		queue->vq.max_size = queue_size;
 		virtqueue_reset(&queue->vq);
 		queue->kick = (struct loop_fd){ .fd = -1, .fn = kick_signalled };

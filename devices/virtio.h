@@ -31,6 +31,8 @@
 
 #define VIRTIO_QUEUES_MAX 64
 #define VIRTIO_NAME_MAX	  64
+/* No MSI-X vector: VIRTIO_MSI_NO_VECTOR, 4.1.4.3. */
+#define VIRTIO_NO_VECTOR 0xffff
 /* Notifications by exit after which a queue gets an eventfd; see virtio.c. */
 #define VIRTIO_EXITS_MAX 16
 
@@ -42,7 +44,7 @@ struct virtio_host {
 	struct gmem *mem;
 	struct loop *loop;		       /* the main one */
 	const char *vm_name;		       /* NULL: none was given */
-	const struct chardev_ops *chardev_ops; /* who hears of console output and keys */
+	struct chardevs *chardevs; /* who hears of console output and keys */
 };
 
 /* A kind of device. Registered by VIRTIO_DEVICE(); there is no list. */
@@ -129,7 +131,7 @@ struct virtio_transport {
 /* A queue, and how its notifications come. */
 struct virtio_queue {
 	struct virtqueue vq; /* first: a device may go from one to the other */
-	uint16_t vector;     /* for the transport, which saves it, too; 0 after reset */
+	uint16_t vector; /* for the transport, which saves it, too; VIRTIO_NO_VECTOR after reset */
 	struct virtio_device *vdev;
 	_Atomic unsigned exits; /* notifications that cost an exit; many earn an eventfd */
 	struct loop_fd kick;	/* .fd: eventfd for notifications, -1 until one is needed */
@@ -213,12 +215,15 @@ void virtio_interrupt(struct virtio_device *vdev, unsigned q);
 /*
  * The usual `kick` of a device that handles a chain at once: with kicks disabled, pop and
  * @handle chains, then interrupt; at most @budget chains, then the rest is posted. @handle
- * returns false to stop before this chain (it is put back; virtio_kick() goes on). @iov has
+ * returns false to stop before this chain (it is put back; virtio_again() goes on). @iov has
  * room for VIRTQUEUE_IOV(the queue's maximum size).
  */
 void virtio_serve(struct virtio_device *vdev, unsigned q, struct iovec *iov, unsigned budget,
 		  bool (*handle)(struct virtio_device *vdev, unsigned q,
 				 struct virtqueue_chain *chain));
+
+/* There is work in queue @q: kick it as if the driver had. Any thread, lock held or not. */
+void virtio_again(struct virtio_device *vdev, unsigned q);
 
 /* The configuration space was changed by the device: tell the driver. */
 void virtio_config_changed(struct virtio_device *vdev);
@@ -233,8 +238,8 @@ void virtio_fail(struct virtio_device *vdev, const char *fmt, ...)
 /*
  * Hand queue @q to the host's kernel: *kick is signalled when the driver notifies, signalling
  * *call interrupts it (both ours, borrowed). Ends with reset, or when called again with @on
- * false (@kick and @call may then be NULL): the queue is kicked then. Loop, lock held. 0 or
- * -code.
+ * false (@kick and @call may then be NULL). The queue is kicked either way: what the driver
+ * said before is not lost. Loop, lock held. 0 or -code.
  */
 int virtio_offload(struct virtio_device *vdev, unsigned q, bool on, int *kick, int *call);
 

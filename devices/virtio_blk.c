@@ -395,7 +395,7 @@ static void blk_kick(struct virtio_device *vdev, unsigned q)
 			return;
 		}
 		if (n == KICK_BUDGET) {
-			virtio_kick(vdev, q);
+			virtio_again(vdev, q);
 			return;
 		}
 	} while (virtqueue_enable_kicks(vq));

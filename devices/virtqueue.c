@@ -33,8 +33,6 @@
  * Limits: little-endian hosts (VERSION_1 rings are little-endian). Each ring and each indirect
  * table must lie within one region of RAM; buffers may cross adjacent ones. A driver without
  * EVENT_IDX is told to be quiet by the flag, one with it simply by not moving avail_event.
- *
- * #syscalls:
  */
 #include <errno.h>
 #include <stdatomic.h>

@@ -137,6 +137,9 @@ _Static_assert(sizeof(struct fadt) + sizeof(struct header) == 276, "5.2.9");
 #define GAS_SYSTEM_IO	1
 #define GAS_BYTE_ACCESS 1
 
+#define VIRTIO_MMIO_PAGE 0x1000
+#define VIRTIO_MMIO_MAX	 64
+
 #define NOTIFY_POWER_BUTTON 0x80 /* 4.8.3.2.2 */
 
 /* The window in guest memory, filled from the front. */
@@ -332,6 +335,27 @@ static void dsdt_events(struct aml *aml, const struct acpi_desc *desc)
 	aml_end(aml, dev);
 }
 
+/* Linux knows a virtio-mmio device by this id, which QEMU registered for it (Linaro). */
+static void dsdt_virtio_mmio(struct aml *aml, const struct acpi_desc *desc)
+{
+	static const char digits[] = "0123456789ABCDEF";
+
+	for (unsigned i = 0; i < desc->nvirtio_mmio; i++) {
+		char name[] = { 'V', 'R', digits[i / 16], digits[i % 16], '\0' };
+		size_t dev, res;
+
+		dev = aml_device(aml, name);
+		aml_name_string(aml, "_HID", "LNRO0005");
+		aml_name_int(aml, "_UID", i);
+		res = aml_name_resources(aml, "_CRS");
+		aml_memory32_fixed(aml, desc->virtio_mmio_base + i * VIRTIO_MMIO_PAGE,
+				   VIRTIO_MMIO_PAGE);
+		aml_interrupt(aml, desc->virtio_mmio_gsi + i);
+		aml_resources_end(aml, res);
+		aml_end(aml, dev);
+	}
+}
+
 static bool has_sleep(const struct acpi_desc *desc)
 {
 	return desc->sleep_control_port != 0 && desc->sleep_status_port != 0;
@@ -357,6 +381,7 @@ static uint64_t build_dsdt(struct tables *t, const struct acpi_desc *desc)
 		dsdt_pvpanic(aml, desc);
 	if (desc->ged_port != 0)
 		dsdt_events(aml, desc);
+	dsdt_virtio_mmio(aml, desc);
 	aml_end(aml, scope);
 	return table_end(t, start);
 }
@@ -517,6 +542,13 @@ static int check(const struct acpi_desc *desc, uint64_t base, struct err *err)
 				     !range_ok(desc->mmio32_base, desc->mmio32_size, 4 * GIB) ||
 				     !range_ok(desc->mmio64_base, desc->mmio64_size, UINT64_MAX)))
 		return err_set(err, EINVAL, "ACPI tables: a PCI window reaches too high");
+	if (desc->nvirtio_mmio > VIRTIO_MMIO_MAX ||
+	    !range_ok(desc->virtio_mmio_base, desc->nvirtio_mmio * VIRTIO_MMIO_PAGE, 4 * GIB))
+		return err_set(err, EINVAL,
+			       "ACPI tables: %u virtio devices from 0x%llx on: at most %d, below "
+			       "4 GiB",
+			       desc->nvirtio_mmio, (unsigned long long)desc->virtio_mmio_base,
+			       VIRTIO_MMIO_MAX);
 	return 0;
 }
 

@@ -41,6 +41,11 @@ struct acpi_desc {
 	uint16_t ged_port; /* dword of pending events, cleared by reading */
 	uint32_t ged_gsi;
 	uint32_t ged_power_button; /* its bit in the events */
+
+	/* virtio devices on MMIO, at most 64: device n has page n from here, and GSI gsi + n */
+	unsigned nvirtio_mmio;
+	uint64_t virtio_mmio_base; /* below 4 GiB */
+	uint32_t virtio_mmio_gsi;
 };
 
 /*
@@ -48,7 +53,8 @@ struct acpi_desc {
  * at @base, at most @size bytes, the RSDP first (so *rsdp = @base, 16-byte-aligned).
  * -ENOSPC when they do not fit, -EFAULT when that is not RAM, -EINVAL when @desc says
  * what the tables cannot, or @base is not 16-byte-aligned. 2 KiB and 8 bytes per CPU (16
- * for APIC ids from 255 on) are enough. All interrupts are edge-triggered, active high.
+ * for APIC ids from 255 on) and 64 per virtio device are enough. All interrupts are edge-triggered,
+ * active high.
  */
 int acpi_build(const struct acpi_desc *desc, struct gmem *mem, uint64_t base, uint64_t size,
 	       uint64_t *rsdp, struct err *err);

@@ -3,9 +3,11 @@
  * Intel MultiProcessor Specification 1.4: chapter 4, floating pointer (4.1) and
  * configuration table with its base entries (4.2, 4.3). For kernels without ACPI.
  *
- * One ISA bus, one I/O APIC, ISA IRQs 0..15 on the pins of the same number ("conforming":
- * edge, active high): the machine has no PIT and no 8259 whose lines a PC would put
- * elsewhere. Local interrupts are what every system expects: ExtINT on LINT0, NMI on LINT1.
+ * One ISA bus, one I/O APIC, ISA IRQs on the pins of the same number ("conforming": edge,
+ * active high): the machine has no PIT and no 8259 whose lines a PC would put elsewhere. IRQs
+ * from 16 on, which no real ISA bus has, are those of virtio devices; an entry makes Linux
+ * set the pin up under just that number, as an edge. Local interrupts are what every system
+ * expects: ExtINT on LINT0, NMI on LINT1.
  *
  * Limits: no extended entries, no PCI bus (PCI functions here interrupt by MSI), APIC ids
  * below 255.
@@ -94,6 +96,7 @@ enum { MP_INT, MP_NMI, MP_SMI, MP_EXTINT };
 #define IOAPIC_VERSION	 0x11 /* 82093AA */
 #define ISA_BUS		 0
 #define ISA_IRQS	 16
+#define IRQS_MAX	 120
 
 /* The table and what stands behind it, while it is written. */
 struct writer {
@@ -160,7 +163,7 @@ static void add_entries(struct writer *w, const struct mptable_desc *desc)
 	memcpy(bus.name, "ISA   ", sizeof(bus.name));
 	add_entry(w, &bus, sizeof(bus));
 	add_entry(w, &ioapic, sizeof(ioapic));
-	for (unsigned irq = 0; irq < ISA_IRQS; irq++)
+	for (unsigned irq = 0; irq < desc->irqs; irq++)
 		add_interrupt(w, MP_INTERRUPT, MP_INT, irq, desc->ioapic_id, irq);
 	add_interrupt(w, MP_LOCAL_INTERRUPT, MP_EXTINT, 0, MP_ALL_APICS, 0);
 	add_interrupt(w, MP_LOCAL_INTERRUPT, MP_NMI, 0, MP_ALL_APICS, 1);
@@ -175,6 +178,9 @@ static int check(const struct mptable_desc *desc, uint64_t base, struct err *err
 	if (desc->ncpus == 0 || desc->ncpus > MP_ALL_APICS)
 		return err_set(err, EINVAL, "MP table: %u CPUs, it has room for 1 to %u",
 			       desc->ncpus, MP_ALL_APICS);
+	if (desc->irqs < ISA_IRQS || desc->irqs > IRQS_MAX)
+		return err_set(err, EINVAL, "MP table: %u IRQs, it has room for %d to %d",
+			       desc->irqs, ISA_IRQS, IRQS_MAX);
 	for (unsigned i = 0; i < desc->ncpus; i++)
 		if (desc->apic_ids[i] >= MP_ALL_APICS)
 			return err_set(err, EINVAL,
@@ -197,7 +203,7 @@ int mptable_build(const struct mptable_desc *desc, struct gmem *mem, uint64_t ba
 		return ret;
 	need = sizeof(*floating) + sizeof(*config) + desc->ncpus * sizeof(struct mp_processor) +
 	       sizeof(struct mp_bus) + sizeof(struct mp_ioapic) +
-	       (ISA_IRQS + 2) * sizeof(struct mp_interrupt);
+	       (desc->irqs + 2) * sizeof(struct mp_interrupt);
 	if (need > size)
 		return err_set(err, ENOSPC, "MP table: %zu bytes do not fit into %llu", need,
 			       (unsigned long long)size);

@@ -14,6 +14,7 @@ struct mptable_desc {
 	const uint32_t *apic_ids; /* [ncpus], each below 255 */
 	uint32_t lapic_addr, ioapic_addr;
 	uint8_t ioapic_id;
+	unsigned irqs; /* on the I/O APIC's pins of the same number, 16 to 120 */
 	uint32_t cpu_signature, cpu_features; /* CPUID leaf 1 EAX and EDX */
 };
 
@@ -21,7 +22,7 @@ struct mptable_desc {
  * Write the floating pointer and the configuration table at @base (16-byte-aligned;
  * to be found it must lie in the EBDA, the last KiB of low memory, or 0xf0000-0xfffff).
  * -ENOSPC when @size is too small, -EFAULT when that is not RAM, -EINVAL when @desc says
- * what the table cannot. *used: bytes written, 220 and 20 per CPU.
+ * what the table cannot. *used: bytes written, 92, 20 per CPU and 8 per IRQ.
  */
 int mptable_build(const struct mptable_desc *desc, struct gmem *mem, uint64_t base, uint64_t size,
 		  uint64_t *used, struct err *err);

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The option table of `vmm [boot]`, and the rules that tie options together. */
+/*
+ * The option table of `vmm [boot]`, and the rules that tie options together. Each kind of
+ * virtio device brings its own option; the table is put together when it is first needed.
+ */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "devices/virtio_console.h"
 #include "vmm/config.h"
+#include "vmm/devices.h"
 
 #define MIB (1ULL << 20)
 #define TIB (1ULL << 40)
@@ -15,7 +20,8 @@
 
 static const char *const entry_names[] = { "auto", "linux64", "pvh", NULL };
 static const char *const hugepage_names[] = { "off", "thp", "2M", "1G", NULL };
-static const char *const serial_names[] = { "stdio", "file", "pty", "null", "off", NULL };
+static const char *const transport_names[] = { "auto", "pci", "mmio", NULL };
+static const char *const serial_names[] = { "stdio", "file", "pty", "socket", "null", "off", NULL };
 
 #define MACHINE(field) offsetof(struct machine_config, field)
 
@@ -27,6 +33,14 @@ static const struct opt_key initrd_keys[] = PATH_KEY("initial RAM disk");
 static const struct opt_key config_keys[] = PATH_KEY("JSON, as printed by --dry-run");
 static const struct opt_key cmdline_keys[] = {
 	{ .name = "text", .type = OPT_STR, .arg = "TEXT", .help = "kernel parameters" }, { 0 }
+};
+static const struct opt_key name_keys[] = {
+	{ .name = "name", .type = OPT_STR, .arg = "NAME", .help = "name of the VM" }, { 0 }
+};
+static const struct opt_key transport_keys[] = {
+	{ .name = "transport", .type = OPT_ENUM, .values = transport_names, .def = "auto",
+	  .arg = "KIND", .help = "how virtio devices are attached" },
+	{ 0 }
 };
 static const struct opt_key entry_keys[] = {
 	{ .name = "protocol", .type = OPT_ENUM, .values = entry_names, .def = "auto",
@@ -57,14 +71,7 @@ static const struct opt_key cpus_keys[] = {
 	  .arg = "N", .max = MACHINE_CPUS_MAX, .help = "threads per core; 0 is one" },
 	{ 0 }
 };
-static const struct opt_key serial_keys[] = {
-	{ .name = "to", .type = OPT_ENUM, .offset = offsetof(struct serial_config, to),
-	  .values = serial_names, .def = "stdio", .arg = "WHERE",
-	  .help = "where the serial port leads" },
-	{ .name = "path", .type = OPT_STR, .offset = offsetof(struct serial_config, path),
-	  .arg = "PATH", .help = "the file of to=file" },
-	{ 0 }
-};
+static const struct opt_key serial_keys[] = { CHARDEV_KEYS(0, serial_names), { 0 } };
 
 #define FLAG_KEYS(id, default_, text)                                                     \
 	static const struct opt_key id[] = {                                              \
@@ -90,7 +97,7 @@ TIME_KEYS(stop_keys, "10s", "grace between power button and the end");
 
 #define CONFIG(field) offsetof(struct vm_config, field)
 
-const struct opt vm_options[] = {
+static const struct opt machine_options[] = {
 	{ .name = "kernel", .letter = 'k', .keys = kernel_keys, .plain = true,
 	  .offset = CONFIG(machine.kernel), .section = "Boot",
 	  .help = "The kernel: a bzImage (64-bit boot protocol 2.12 or later) or an uncompressed "
@@ -108,9 +115,16 @@ const struct opt vm_options[] = {
 	  .section = "Machine", .help = "Guest memory." },
 	{ .name = "cpus", .letter = 'c', .keys = cpus_keys, .offset = CONFIG(machine.cpus),
 	  .help = "vCPUs and how they are arranged." },
+	{ .name = "name", .keys = name_keys, .plain = true, .offset = CONFIG(name),
+	  .help = "Name of the VM; network devices get stable MAC addresses from it." },
+	{ .name = "transport", .keys = transport_keys, .plain = true,
+	  .offset = CONFIG(machine.transport),
+	  .help = "How virtio devices are attached: pci, or mmio, which boots faster; auto is pci "
+		  "with ACPI and mmio without." },
 	{ .name = "serial", .keys = serial_keys, .offset = CONFIG(serial),
 	  .help = "The serial port (ttyS0): the terminal or standard streams, a file that is "
-		  "appended to, a new pseudo-terminal, nowhere, or no port at all." },
+		  "appended to, a new pseudo-terminal, a Unix socket that is listened on, nowhere, or no port at "
+		  "all." },
 	{ .name = "acpi", .keys = acpi_keys, .plain = true, .offset = CONFIG(machine.acpi),
 	  .help = "ACPI tables. --no-acpi is for kernels built without it; they get an MP table." },
 	{ .name = "pit", .keys = pit_keys, .plain = true, .offset = CONFIG(machine.pit),
@@ -121,7 +135,9 @@ const struct opt vm_options[] = {
 	  .offset = CONFIG(machine.debug_exit),
 	  .help = "A byte written to port 0xf4 ends the VM with that exit status; for test "
 		  "payloads." },
+};
 
+static const struct opt monitor_options[] = {
 	{ .name = "timeout", .keys = timeout_keys, .plain = true, .offset = CONFIG(timeout_ns),
 	  .section = "Life and death", .help = "End the VM after TIME (90, 500ms, 10m; a bare number counts seconds) with "
 		  "status 124; 0 is never." },
@@ -148,10 +164,32 @@ const struct opt vm_options[] = {
 		  "JSON, and exit." },
 	{ .name = "help", .letter = 'h', .keys = help_keys, .plain = true, .hidden = true,
 	  .offset = CONFIG(help), .help = "Show this text." },
-	{ 0 }
 };
 
 /* clang-format on */
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+struct opt *vm_options_new(struct err *err)
+{
+	unsigned nkinds = virtio_nkinds() < VM_KINDS_MAX ? virtio_nkinds() : VM_KINDS_MAX;
+	struct opt *table, *o;
+
+	table = calloc(COUNT(machine_options) + nkinds + COUNT(monitor_options) + 1,
+		       sizeof(*table));
+	if (table == NULL) {
+		err_set(err, ENOMEM, "no memory for the option table");
+		return NULL;
+	}
+	o = mempcpy(table, machine_options, sizeof(machine_options));
+	for (unsigned i = 0; i < nkinds; i++, o++) {
+		*o = virtio_kind(i)->option;
+		o->offset = offsetof(struct vm_config, devices) + i * sizeof(struct opt_list);
+		o->section = i == 0 ? "Devices" : NULL;
+	}
+	memcpy(o, monitor_options, sizeof(monitor_options));
+	return table;
+}
 
 static int load_json(struct vm_config *cfg, const char *path, struct err *err)
 {
@@ -172,7 +210,7 @@ static int load_json(struct vm_config *cfg, const char *path, struct err *err)
 	fclose(file);
 	if (json == NULL)
 		return err_set(err, EINVAL, "config %s: line %d: %s", path, where.line, where.text);
-	r = opt_from_json(vm_options, cfg, json, err);
+	r = opt_from_json(cfg->options, cfg, json, err);
 	json_decref(json);
 	return r < 0 ? err_context(err, "config %s", path) : 0;
 }
@@ -183,19 +221,21 @@ static int load_json(struct vm_config *cfg, const char *path, struct err *err)
  */
 static int parse_with_file(struct vm_config *cfg, int argc, char *const *argv, struct err *err)
 {
+	struct opt *options = cfg->options;
 	char *path = cfg->config_path;
 	int used, r;
 
 	cfg->config_path = NULL;
-	opt_free(vm_options, cfg);
+	opt_free(options, cfg);
 	memset(cfg, 0, sizeof(*cfg));
-	r = opt_defaults(vm_options, cfg, err);
+	cfg->options = options;
+	r = opt_defaults(options, cfg, err);
 	if (r == 0)
 		r = load_json(cfg, path, err);
 	free(path);
 	cfg->seen = (struct opt_seen){ 0 };
 	if (r == 0)
-		r = opt_parse(vm_options, cfg, argc, argv, false, &used, err);
+		r = opt_parse(options, cfg, argc, argv, false, &used, err);
 	return r;
 }
 
@@ -221,20 +261,60 @@ static int check_mem(const struct gmem_config *mem, struct err *err)
 		unit == GMEM_PAGE_SIZE ? "4K" : hugepage_names[mem->huge]);
 }
 
+/* Each device's own check of its option. */
+static int check_devices(const struct vm_config *cfg, struct err *err)
+{
+	for (unsigned i = 0; i < virtio_nkinds(); i++) {
+		const struct virtio_ops *ops = virtio_kind(i);
+		const char *item = cfg->devices[i].items;
+
+		if (ops->check == NULL)
+			continue;
+		for (size_t k = 0; k < cfg->devices[i].n; k++, item += ops->option.size)
+			if (ops->check(item, err) < 0)
+				return err_context(err, "--%s", ops->option.name);
+	}
+	return 0;
+}
+
+/* The standard streams have one user. A serial port that nobody asked for makes way. */
+static int settle_stdio(struct vm_config *cfg, struct err *err)
+{
+	const struct opt_list *uses = vm_devices_uses(cfg, VIRTIO_ID_CONSOLE);
+	const struct console_options *console = uses != NULL ? uses->items : NULL;
+	unsigned n = 0;
+
+	for (size_t i = 0; uses != NULL && i < uses->n; i++)
+		n += console[i].chr.to == CHARDEV_STDIO;
+	if (n > 1)
+		return err_set(err, EINVAL,
+			       "--console: %u of them lead to stdio; give all but one another "
+			       "to=WHERE",
+			       n);
+	if (n == 0 || cfg->serial.to != CHARDEV_STDIO)
+		return 0;
+	if (opt_given(cfg->options, cfg, "serial"))
+		return err_set(err, EINVAL,
+			       "--serial and --console both lead to stdio; give one of them "
+			       "another to=WHERE");
+	cfg->serial.to = CHARDEV_OFF;
+	return 0;
+}
+
 static int check(const struct vm_config *cfg, struct err *err)
 {
 	if (cfg->machine.kernel == NULL)
 		return err_set(err, EINVAL, "no kernel given: --kernel PATH is needed");
 	if (check_path("--kernel", cfg->machine.kernel, err) < 0 ||
 	    check_path("--initrd", cfg->machine.initrd, err) < 0 ||
-	    check_path("--serial", cfg->serial.path, err) < 0 ||
 	    check_mem(&cfg->machine.mem, err) < 0)
 		return -err->code;
-	if ((cfg->serial.to == SERIAL_FILE) != (cfg->serial.path != NULL))
-		return err_set(err, EINVAL,
-			       cfg->serial.to == SERIAL_FILE
-				       ? "--serial: to=file needs path=PATH"
-				       : "--serial: path= is only for to=file");
+	if (chardev_check(&cfg->serial, err) < 0)
+		return err_context(err, "--serial");
+	if (cfg->name != NULL && *cfg->name == '\0')
+		return err_set(err, EINVAL, "--name: the name is empty");
+	if (check_devices(cfg, err) < 0)
+		return -err->code;
 	return arch_check_config(&cfg->machine, err);
 }
 
@@ -243,26 +323,32 @@ int vm_config_parse(struct vm_config *cfg, int argc, char *const *argv, struct e
 	int used;
 
 	memset(cfg, 0, sizeof(*cfg));
-	if (opt_defaults(vm_options, cfg, err) < 0 ||
-	    opt_parse(vm_options, cfg, argc, argv, false, &used, err) < 0)
+	cfg->options = vm_options_new(err);
+	if (cfg->options == NULL || opt_defaults(cfg->options, cfg, err) < 0 ||
+	    opt_parse(cfg->options, cfg, argc, argv, false, &used, err) < 0)
 		return -err->code;
 	if (cfg->config_path != NULL && parse_with_file(cfg, argc, argv, err) < 0)
 		return -err->code;
 	if (used < argc)
 		return err_set(err, EINVAL, "unexpected argument '%s'", argv[used]);
-	cfg->machine.serial = cfg->serial.to != SERIAL_OFF;
+	if (!cfg->help && settle_stdio(cfg, err) < 0)
+		return -err->code;
+	cfg->machine.serial = cfg->serial.to != CHARDEV_OFF;
+	cfg->machine.nvirtio = vm_devices_count(cfg);
 	return cfg->help ? 0 : check(cfg, err);
 }
 
 void vm_config_free(struct vm_config *cfg)
 {
-	opt_free(vm_options, cfg);
+	if (cfg->options != NULL)
+		opt_free(cfg->options, cfg);
+	free(cfg->options);
 	memset(cfg, 0, sizeof(*cfg));
 }
 
 char *vm_config_json(const struct vm_config *cfg)
 {
-	json_t *json = opt_to_json(vm_options, cfg);
+	json_t *json = opt_to_json(cfg->options, cfg);
 	char *text = json != NULL ? json_dumps(json, JSON_INDENT(2)) : NULL;
 
 	json_decref(json);

@@ -7,19 +7,19 @@
 #define VMM_CONFIG_H
 
 #include "arch/arch.h"
+#include "devices/chardev.h"
 #include "vmm/base/opt.h"
 
-enum serial_to { SERIAL_STDIO, SERIAL_FILE, SERIAL_PTY, SERIAL_NULL, SERIAL_OFF };
-
-struct serial_config {
-	int to; /* enum serial_to */
-	char *path;
-};
+/* Kinds of virtio devices there can be. */
+#define VM_KINDS_MAX 32
 
 struct vm_config {
 	struct opt_seen seen;
+	struct opt *options; /* the table this was filled by */
+	char *name;	     /* of the VM; NULL: none was given */
 	struct machine_config machine;
-	struct serial_config serial;
+	struct opt_list devices[VM_KINDS_MAX]; /* uses of the option of virtio_kind(i) */
+	struct chardev_config serial;
 	uint64_t timeout_ns; /* 0: none, as in the others */
 	uint64_t hang_timeout_ns;
 	uint64_t stop_timeout_ns;
@@ -30,8 +30,11 @@ struct vm_config {
 	bool dry_run, help;
 };
 
-/* The option table of `vmm [boot]`. */
-extern const struct opt vm_options[];
+/*
+ * The option table of `vmm [boot]`: the machine's options, those of all kinds of virtio
+ * devices, and the monitor's. free() it. NULL with @err filled when out of memory.
+ */
+struct opt *vm_options_new(struct err *err);
 
 /*
  * Fill @cfg from --config (if given) and then the command line, and check what can be

@@ -52,11 +52,22 @@ static int flush_stdout(void)
 	return STATUS_CANNOT;
 }
 
-static int print_help(void)
+/* The usage and every option, or, with @man, the options as a part of the manual page. */
+static int print_help(bool man)
 {
-	fputs(usage, stdout);
-	putchar('\n');
-	opt_print_help(vm_options, stdout);
+	struct err err = ERR_INIT;
+	struct opt *options = vm_options_new(&err);
+
+	if (options == NULL)
+		return fail(&err);
+	if (man) {
+		opt_print_man(options, stdout);
+	} else {
+		fputs(usage, stdout);
+		putchar('\n');
+		opt_print_help(options, stdout);
+	}
+	free(options);
 	return flush_stdout();
 }
 
@@ -85,7 +96,7 @@ static int boot(int argc, char **argv)
 		goto out;
 	}
 	if (cfg.help) {
-		status = print_help();
+		status = print_help(false);
 		goto out;
 	}
 	if (cfg.verbose)
@@ -110,15 +121,13 @@ out:
 static int help(int argc, char **argv)
 {
 	/* What the Makefile puts into the manual page. */
-	if (argc == 1 && strcmp(argv[0], "man-options") == 0) {
-		opt_print_man(vm_options, stdout);
-		return flush_stdout();
-	}
+	if (argc == 1 && strcmp(argv[0], "man-options") == 0)
+		return print_help(true);
 	if (argc > 0) {
 		log_error("help: there is no topic '%s'", argv[0]);
 		return STATUS_CANNOT;
 	}
-	return print_help();
+	return print_help(false);
 }
 
 /*

@@ -80,12 +80,12 @@ void panic_watch_fini(struct panic_watch *w)
 	loop_disarm(&w->timer);
 }
 
-void panic_watch_output(struct panic_watch *w, const char *data, size_t len)
+void panic_watch_output(struct panic_watch *w, size_t *matched, const char *data, size_t len)
 {
 	const char *end = data + len;
 
 	for (; data < end; data++) {
-		if (w->matched == 0 && !w->seen) {
+		if (*matched == 0 && !w->seen) {
 			data = memchr(data, message[0], (size_t)(end - data));
 			if (data == NULL)
 				return;
@@ -95,12 +95,12 @@ void panic_watch_output(struct panic_watch *w, const char *data, size_t len)
 		else if (*data == '\n')
 			w->line_ended = w->seen;
 		/* 'K' is only at the start of the message, so a mismatch never backs up. */
-		if (*data == message[w->matched])
-			w->matched++;
+		if (*data == message[*matched])
+			++*matched;
 		else
-			w->matched = *data == message[0];
-		if (w->matched == sizeof(message) - 1) {
-			w->matched = 0;
+			*matched = *data == message[0];
+		if (*matched == sizeof(message) - 1) {
+			*matched = 0;
 			w->line_ended = w->talks = false;
 			start(w);
 		}
@@ -122,5 +122,4 @@ void panic_watch_reset(struct panic_watch *w)
 {
 	loop_disarm(&w->timer);
 	w->seen = w->certain = w->line_ended = w->talks = false;
-	w->matched = 0;
 }

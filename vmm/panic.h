@@ -16,7 +16,6 @@ struct panic_watch {
 	void (*dead)(struct panic_watch *watch); /* on the loop's thread */
 	/* private */
 	struct loop_timer timer;
-	size_t matched;	       /* bytes of the message seen in a row */
 	bool seen;	       /* the message was printed */
 	bool line_ended;       /* ... and its line is over */
 	bool talks;	       /* ... and something came after it */
@@ -29,8 +28,11 @@ void panic_watch_init(struct panic_watch *w, struct loop *loop, struct vcpus *cp
 		      void (*dead)(struct panic_watch *watch));
 void panic_watch_fini(struct panic_watch *w);
 
-/* The guest printed this. */
-void panic_watch_output(struct panic_watch *w, const char *data, size_t len);
+/*
+ * A console printed this. *@matched, 0 at first, is kept for each console: bytes of the message
+ * seen in a row.
+ */
+void panic_watch_output(struct panic_watch *w, size_t *matched, const char *data, size_t len);
 /* The guest reported its panic by pvpanic. */
 void panic_watch_reported(struct panic_watch *w);
 /* Has it panicked since the last reset, as far as one can tell? */

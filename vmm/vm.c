@@ -2,9 +2,9 @@
 /*
  * One VM's life.
  *
- * vm_build() is the recipe, top to bottom: loop, console, KVM, memory, interrupt
- * controllers and devices, kernel and tables, vCPUs. vm_free() is the same list from the
- * bottom up, and what a failed build calls too.
+ * vm_build() is the recipe, top to bottom: loop, serial line, KVM, memory, interrupt
+ * controllers and devices, virtio devices, kernel and tables, vCPUs. vm_free() is the same list
+ * from the bottom up, and what a failed build calls too.
  *
  * While the guest runs, the main thread is in the loop. Whatever may end or reset the
  * VM arrives there as an event: reports of devices (from vCPU threads), a vCPU that met
@@ -13,13 +13,15 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 #include "arch/arch.h"
+#include "devices/virtio_console.h"
 #include "vmm/base/log.h"
-#include "vmm/console.h"
+#include "vmm/devices.h"
 #include "vmm/panic.h"
 #include "vmm/vcpus.h"
 #include "vmm/vm.h"
@@ -35,8 +37,11 @@ struct vm {
 	char *cmdline;
 	struct loop *loop;
 	struct machine m;
+	struct virtio_host host;
+	struct vm_devices devices;
 	struct vcpus cpus;
-	struct console *console;
+	struct chardevs chardevs; /* consoles, and what else leads out of the guest by bytes */
+	struct chardev *serial;
 	struct panic_watch panic;
 
 	struct machine_events events;
@@ -50,7 +55,8 @@ struct vm {
 	unsigned stops;	 /* signals that asked to stop */
 	int stop_signal; /* the first of them */
 	struct loop_timer timeout, hang, stop;
-	uint64_t hang_seen; /* serial output when last looked */
+	uint64_t printed;   /* bytes of console output */
+	uint64_t hang_seen; /* of these, when last looked */
 };
 
 /* The end */
@@ -71,6 +77,7 @@ static void reset(struct vm *vm)
 	for (unsigned i = 0; i < vm->cpus.n; i++)
 		vcpus[i] = &vm->cpus.vcpu[i].kvm;
 	panic_watch_reset(&vm->panic);
+	chardevs_clear_marks(&vm->chardevs);
 	r = arch_reset(&vm->m, vcpus, vm->cpus.n, &err);
 	if (r == 0)
 		r = gmem_reset(&vm->m.mem, &err);
@@ -117,8 +124,7 @@ static void handle_reports(struct loop_work *work)
 	unsigned reported = atomic_exchange(&vm->reported, 0);
 
 	/* What the guest printed before it did this belongs before it. */
-	if (vm->m.serial != NULL)
-		serial_flush(vm->m.serial);
+	chardevs_flush(&vm->chardevs);
 	if (reported & BIT(MACHINE_DEBUG_EXIT)) {
 		end(vm, (int)(atomic_load(&vm->debug_status) & 0xff));
 	} else if (reported & BIT(MACHINE_POWEROFF)) {
@@ -147,8 +153,7 @@ static void handle_vcpu_end(struct loop_work *work)
 	struct vm *vm = container_of(work, struct vm, end_work);
 
 	vcpus_pause(&vm->cpus);
-	if (vm->m.serial != NULL)
-		serial_flush(vm->m.serial);
+	chardevs_flush(&vm->chardevs);
 	for (unsigned i = 0; i < vm->cpus.n; i++) {
 		struct vcpu *v = &vm->cpus.vcpu[i];
 
@@ -201,6 +206,10 @@ static void handle_signal(struct loop_fd *lfd, uint32_t events)
 		return;
 	if (info.ssi_signo == SIGIO)
 		release_files(vm);
+	else if (info.ssi_signo == SIGWINCH)
+		chardevs_resized(&vm->chardevs);
+	else if (info.ssi_signo == SIGUSR1)
+		vm_devices_rescan(&vm->devices);
 	else
 		stop_guest(vm, (int)info.ssi_signo);
 }
@@ -236,10 +245,9 @@ static void timeout_expired(struct loop_timer *timer)
 static void hang_expired(struct loop_timer *timer)
 {
 	struct vm *vm = container_of(timer, struct vm, hang);
-	uint64_t now = vm->m.serial != NULL ? serial_tx_count(vm->m.serial) : 0;
 
-	if (now != vm->hang_seen) {
-		vm->hang_seen = now;
+	if (vm->printed != vm->hang_seen) {
+		vm->hang_seen = vm->printed;
 		loop_arm(vm->loop, timer, vm->cfg->hang_timeout_ns);
 		return;
 	}
@@ -248,13 +256,14 @@ static void hang_expired(struct loop_timer *timer)
 	end(vm, STATUS_HUNG);
 }
 
-/* The console's owner */
+/* The consoles' owner */
 
-static void console_printed(void *owner, const char *data, size_t len)
+static void console_printed(void *owner, size_t *mark, const char *data, size_t len)
 {
 	struct vm *vm = owner;
 
-	panic_watch_output(&vm->panic, data, len);
+	vm->printed += len;
+	panic_watch_output(&vm->panic, mark, data, len);
 }
 
 static void console_quit(void *owner)
@@ -272,13 +281,42 @@ static bool names_console(const char *cmdline)
 	return false;
 }
 
+/*
+ * The console to tell the kernel of: what has the standard streams, else the serial port, else
+ * the first console there is. "" when there is none.
+ */
+static void pick_console(const struct vm_config *cfg, char word[32])
+{
+	const struct opt_list *uses = vm_devices_uses(cfg, VIRTIO_ID_CONSOLE);
+	const struct console_options *console = uses != NULL ? uses->items : NULL;
+	unsigned n = 0, picked = 0;
+	bool stdio = false;
+
+	for (size_t i = 0; uses != NULL && i < uses->n; i++) {
+		if (console[i].name != NULL)
+			continue;
+		if (console[i].chr.to == CHARDEV_STDIO) {
+			stdio = true;
+			picked = n;
+		}
+		n++;
+	}
+	*word = '\0';
+	if (cfg->machine.serial && !stdio)
+		strcpy(word, "console=ttyS0");
+	else if (n > 0)
+		snprintf(word, 32, "console=hvc%u", picked);
+}
+
 /* What the kernel is told: the user's words, and our console before them. */
 static int make_cmdline(struct vm *vm, struct err *err)
 {
 	const char *user = vm->cfg->machine.cmdline != NULL ? vm->cfg->machine.cmdline : "";
-	const char *ours = vm->cfg->machine.serial && !names_console(user) ? "console=ttyS0" : "";
-	size_t size = strlen(user) + strlen(ours) + 2;
+	char ours[32] = "";
+	size_t size = strlen(user) + sizeof(ours) + 1;
 
+	if (!names_console(user))
+		pick_console(vm->cfg, ours);
 	vm->cmdline = malloc(size);
 	if (vm->cmdline == NULL)
 		return err_set(err, ENOMEM, "no memory for the command line");
@@ -300,7 +338,9 @@ static int watch_signals(struct vm *vm, struct err *err)
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGIO); /* a lease is to be given back, see gmem.h */
+	sigaddset(&set, SIGIO);	   /* a lease is to be given back, see gmem.h */
+	sigaddset(&set, SIGUSR1);  /* a disk image changed its size */
+	sigaddset(&set, SIGWINCH); /* the terminal has another size */
 	/* Not those we were started to ignore: by nohup, or as a script's background job. */
 	for (size_t i = 0; i < sizeof(optional) / sizeof(optional[0]); i++)
 		if (sigaction(optional[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
@@ -336,27 +376,31 @@ static int create_vm(struct kvm *kvm, struct err *err)
 	return 0;
 }
 
+static int open_serial(struct vm *vm, struct err *err)
+{
+	vm->serial = chardev_new(&vm->cfg->serial, "serial", true, &vm->chardevs, vm->loop, err);
+	if (vm->serial == NULL)
+		return -err->code;
+	vm->m.console = chardev_back(vm->serial);
+	return 0;
+}
+
 static int build(struct vm *vm, struct err *err)
 {
-	struct console_ops console_ops = { .owner = vm,
-					   .printed = console_printed,
-					   .quit = console_quit };
 	struct machine *m = &vm->m;
 	const char *why;
 
 	if (make_cmdline(vm, err) < 0)
 		return -err->code;
+	m->cfg = &vm->machine_cfg;
 	vm->loop = loop_new(err);
 	if (vm->loop == NULL || watch_signals(vm, err) < 0)
 		return -err->code;
-	vm->console = console_new(&vm->cfg->serial, vm->loop, &console_ops, err);
-	if (vm->console == NULL)
+	if (m->cfg->serial && open_serial(vm, err) < 0)
 		return -err->code;
 
-	m->cfg = &vm->machine_cfg;
 	m->loop = vm->loop;
 	m->events = &vm->events;
-	m->console = console_backend(vm->console);
 	bus_init(&m->mmio);
 	bus_init(&m->pio);
 	if (kvm_open(&m->kvm, "/dev/kvm", err) < 0)
@@ -364,7 +408,13 @@ static int build(struct vm *vm, struct err *err)
 	if (!arch_host_native(&why))
 		log_warn("%s", why);
 	if (create_vm(&m->kvm, err) < 0 || gmem_init(&m->mem, &m->cfg->mem, err) < 0 ||
-	    arch_init_memory(m, err) < 0 || arch_init_devices(m, err) < 0 ||
+	    arch_init_memory(m, err) < 0 || arch_init_devices(m, err) < 0)
+		return -err->code;
+	vm->host = (struct virtio_host){ .mem = &m->mem,
+					 .loop = vm->loop,
+					 .vm_name = vm->cfg->name,
+					 .chardevs = &vm->chardevs };
+	if (vm_devices_create(&vm->devices, vm->cfg, &vm->host, m, err) < 0 ||
 	    arch_load(m, err) < 0 ||
 	    vcpus_init(&vm->cpus, m, (unsigned)m->cfg->cpus.count, &vm->end_work, err) < 0)
 		return -err->code;
@@ -387,6 +437,8 @@ struct vm *vm_build(const struct vm_config *cfg, struct err *err)
 	vm->signals.fd = -1;
 	vm->m.kvm = (struct kvm){ .fd = -1, .vm_fd = -1 };
 	vm->m.mem.fd = -1;
+	vm->chardevs =
+		(struct chardevs){ .owner = vm, .printed = console_printed, .quit = console_quit };
 	vm->events.report = report;
 	vm->report_work.fn = handle_reports;
 	vm->end_work.fn = handle_vcpu_end;
@@ -405,8 +457,7 @@ int vm_run(struct vm *vm)
 	struct err err = ERR_INIT;
 	int status;
 
-	if (vcpus_start(&vm->cpus, &err) < 0 ||
-	    (vm->m.serial != NULL && console_attach(vm->console, vm->m.serial, &err) < 0)) {
+	if (vcpus_start(&vm->cpus, &err) < 0 || chardevs_start(&vm->chardevs, &err) < 0) {
 		log_error("%s", err.msg);
 		return STATUS_CANNOT;
 	}
@@ -418,7 +469,7 @@ int vm_run(struct vm *vm)
 	status = loop_run(vm->loop);
 	vcpus_pause(&vm->cpus);
 	/* Whoever ended the VM by force does not wait for the reader of its output either. */
-	console_drain(vm->console, vm->stops < 2, vm->signals.fd);
+	chardevs_drain(&vm->chardevs, vm->stops < 2, vm->signals.fd);
 	for (unsigned i = 0; i < vm->cpus.n; i++)
 		log_info("vCPU %u: %llu exits to the monitor", i,
 			 (unsigned long long)vm->cpus.vcpu[i].exits);
@@ -434,12 +485,11 @@ void vm_free(struct vm *vm)
 	loop_disarm(&vm->hang);
 	loop_disarm(&vm->stop);
 	vcpus_fini(&vm->cpus);
-	if (vm->console != NULL)
-		(void)console_attach(vm->console, NULL, &(struct err)ERR_INIT);
 	arch_fini(&vm->m);
+	vm_devices_destroy(&vm->devices);
 	gmem_fini(&vm->m.mem);
 	kvm_close(&vm->m.kvm);
-	console_free(vm->console);
+	chardev_free(vm->serial);
 	if (vm->signals.fd >= 0) {
 		loop_del_fd(&vm->signals);
 		close(vm->signals.fd);
@@ -458,5 +508,5 @@ void vm_free(struct vm *vm)
 void vm_restore_terminal(struct vm *vm)
 {
 	if (vm != NULL)
-		console_restore_terminal(vm->console);
+		chardevs_restore_terminal(&vm->chardevs);
 }

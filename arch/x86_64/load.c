@@ -4,6 +4,8 @@
  * tables that describe the machine, and the parameters that point to them.
  */
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "arch/x86_64/kernel.h"
 #include "arch/x86_64/machine.h"
@@ -13,6 +15,9 @@
 #include "firmware/mptable.h"
 
 #define GIB (1ULL << 30)
+
+#define VIRTIO_FORMAT "virtio_mmio.device=%uK@%#llx:%u"
+#define VIRTIO_WORD   " virtio_mmio.device=4K@0xe8100000:16"
 
 static uint64_t min_u64(uint64_t a, uint64_t b)
 {
@@ -55,6 +60,9 @@ static int build_acpi(struct machine *m, const uint32_t *apic_ids, uint64_t *rsd
 		.ged_port = PORT_ACPI_PM + ACPI_PM_GED_EVENTS,
 		.ged_gsi = GSI_GED,
 		.ged_power_button = ACPI_GED_POWER_BUTTON,
+		.virtio_mmio_base = MAP_VIRTIO_MMIO,
+		.virtio_mmio_gsi = GSI_VIRTIO_MMIO,
+		.nvirtio_mmio = virtio_on_mmio(m->cfg) ? m->arch->virtio.n : 0,
 	};
 
 	mmio64_window(m, &desc);
@@ -69,6 +77,7 @@ static int build_mptable(struct machine *m, const uint32_t *apic_ids, struct err
 		.lapic_addr = MAP_LAPIC,
 		.ioapic_addr = MAP_IOAPIC,
 		.ioapic_id = IOAPIC_ID,
+		.irqs = irqchip_pins(m->cfg),
 	};
 	const struct kvm_cpuid2 *cpuid = m->arch->cpuid;
 	uint64_t used;
@@ -98,21 +107,71 @@ static unsigned memory_map(const struct machine *m, struct e820_range *e820)
 	return n;
 }
 
+/* Where in @cmdline the kernel's own words end: at the word "--", if there is one. */
+static size_t kernel_words(const char *cmdline)
+{
+	bool quoted = false, begins = true;
+
+	for (const char *p = cmdline; *p != '\0'; p++) {
+		bool blank = *p == ' ' || *p == '\t' || *p == '\n';
+
+		if (begins && !quoted && p[0] == '-' && p[1] == '-' &&
+		    (p[2] == '\0' || p[2] == ' ' || p[2] == '\t' || p[2] == '\n'))
+			return p - cmdline;
+		if (*p == '"')
+			quoted = !quoted;
+		begins = blank;
+	}
+	return strlen(cmdline);
+}
+
+/*
+ * The user's command line and, where no table tells of virtio devices, a word for each, as
+ * Documentation/admin-guide/kernel-parameters.txt has it: virtio_mmio.device=SIZE@BASE:IRQ.
+ */
+static char *make_cmdline(const struct machine *m)
+{
+	const char *user = m->cfg->cmdline != NULL ? m->cfg->cmdline : "";
+	unsigned n = m->cfg->acpi || !virtio_on_mmio(m->cfg) ? 0 : m->arch->virtio.n;
+	size_t at = kernel_words(user), size = strlen(user) + n * sizeof(VIRTIO_WORD) + 2 + 1;
+	char *cmdline = malloc(size), *end = cmdline;
+
+	if (cmdline == NULL)
+		return NULL;
+	end += sprintf(end, "%.*s", (int)at, user);
+	for (unsigned i = 0; i < n; i++) {
+		if (end != cmdline && end[-1] != ' ')
+			*end++ = ' ';
+		end += sprintf(end, VIRTIO_FORMAT, VIRTIO_MMIO_SIZE >> 10,
+			       MAP_VIRTIO_MMIO + i * VIRTIO_MMIO_SIZE, GSI_VIRTIO_MMIO + i);
+	}
+	if (n > 0 && user[at] != '\0')
+		*end++ = ' ';
+	strcpy(end, user + at);
+	return cmdline;
+}
+
 static int load_cmdline(struct machine *m, const struct kernel_image *image, struct boot_desc *boot,
 			struct err *err)
 {
-	const char *cmdline = m->cfg->cmdline != NULL ? m->cfg->cmdline : "";
-	size_t len = strlen(cmdline), max = min_u64(image->cmdline_max, MAP_CMDLINE_MAX - 1);
+	size_t len, max = min_u64(image->cmdline_max, MAP_CMDLINE_MAX - 1);
+	char *cmdline = make_cmdline(m);
+	int r = 0;
 
+	if (cmdline == NULL)
+		return err_set(err, ENOMEM, "no memory for the command line");
+	len = strlen(cmdline);
 	if (len > max)
-		return err_set(err, E2BIG,
-			       "command line: %zu bytes, but kernel %s takes at most %zu", len,
-			       m->cfg->kernel, max);
+		r = err_set(err, E2BIG,
+			    "command line: %zu bytes%s, but kernel %s takes at most %zu", len,
+			    m->cfg->acpi || m->arch->virtio.n == 0 ? "" : " with the devices in it",
+			    m->cfg->kernel, max);
+	else if (gmem_write(&m->mem, MAP_CMDLINE, cmdline, len + 1) < 0)
+		r = err_set(err, EFAULT, "no RAM for the command line");
+	free(cmdline);
 	boot->cmdline = MAP_CMDLINE;
 	boot->cmdline_size = (uint32_t)len;
-	if (gmem_write(&m->mem, MAP_CMDLINE, cmdline, len + 1) < 0)
-		return err_set(err, EFAULT, "no RAM for the command line");
-	return 0;
+	return r;
 }
 
 /*

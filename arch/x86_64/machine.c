@@ -20,7 +20,7 @@ int arch_check_config(const struct machine_config *cfg, struct err *err)
 		return err_set(err, EINVAL,
 			       "--cpus: this topology needs APIC IDs above 254, which the MP table "
 			       "of --no-acpi cannot name");
-	return 0;
+	return virtio_check_config(cfg, err);
 }
 
 static int add_ram(struct machine *m, uint64_t gpa, uint64_t size, struct err *err)
@@ -41,15 +41,6 @@ static int add_ram(struct machine *m, uint64_t gpa, uint64_t size, struct err *e
 int arch_init_memory(struct machine *m, struct err *err)
 {
 	uint64_t size = m->mem.size;
-	uint64_t tss = MAP_TSS, identity_map = MAP_IDENTITY_MAP;
-	int r;
-
-	/* Before the first vCPU, api.rst 4.40 and 4.41: real mode on early Intel CPUs. */
-	r = kvm_ioctl(m->kvm.vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map);
-	if (r == 0)
-		r = kvm_ioctl(m->kvm.vm_fd, KVM_SET_TSS_ADDR, (void *)(uintptr_t)tss);
-	if (r < 0)
-		return err_sys(err, -r, "KVM cannot place its real mode pages");
 
 	if (add_ram(m, 0, size < MAP_HOLE ? size : MAP_HOLE, err) < 0)
 		return -err->code;
@@ -76,17 +67,10 @@ static int add_serial(struct machine *m, struct err *err)
 int arch_init_devices(struct machine *m, struct err *err)
 {
 	struct arch_machine *a;
-	int r;
 
 	a = m->arch = calloc(1, sizeof(*a));
 	if (a == NULL)
 		return err_set(err, ENOMEM, "no memory for the machine");
-	/* 32-bit APIC IDs, and 255 is not a broadcast among them (api.rst 7.12). */
-	r = kvm_enable_cap(&m->kvm, KVM_CAP_X2APIC_API,
-			   KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK,
-			   0);
-	if (r < 0)
-		return err_sys(err, -r, "KVM has no x2APIC API (Linux 4.8 or later)");
 	if (irqchip_init(m, err) < 0 || cpuid_init(m, err) < 0)
 		return -err->code;
 
@@ -123,6 +107,7 @@ void arch_fini(struct machine *m)
 
 	if (a == NULL)
 		return;
+	virtio_fini_all(m);
 	pci_free(a->pci);
 	acpi_pm_free(a->pm);
 	rtc_free(a->rtc);
@@ -143,6 +128,7 @@ int arch_reset(struct machine *m, struct kvm_vcpu *const *vcpus, unsigned n, str
 	rtc_reset(a->rtc);
 	acpi_pm_reset(a->pm);
 	pci_reset(a->pci);
+	virtio_reset_all(m);
 	irqchip_reset(&a->irqchip);
 	return vcpu_reset_all(m, vcpus, n, err);
 }

@@ -10,6 +10,8 @@
 #include "devices/misc.h"
 #include "devices/pci.h"
 #include "devices/rtc.h"
+#include "devices/virtio_mmio.h"
+#include "devices/virtio_pci.h"
 
 /* The interrupt controllers; see irqchip.c. */
 struct irqchip {
@@ -17,7 +19,18 @@ struct irqchip {
 	bool in_kernel;	       /* PIC, I/O APIC and PIT in KVM (--pit) */
 	struct ioapic *ioapic; /* else: ours, in front of KVM's local APICs */
 	struct ioapic_output out;
+	struct msi_chip msi;
+	struct ioeventfd_chip ioeventfd;
+	pthread_mutex_t lock; /* of routes; a leaf */
 	struct kvm_routes routes;
+	unsigned first_msi; /* routes from here on are for msi_chip.connect */
+};
+
+/* The virtio devices' transports; see virtio.c. */
+struct machine_virtio {
+	unsigned n;
+	struct virtio_pci *pci[MACHINE_VIRTIO_MAX]; /* these or those */
+	struct virtio_mmio *mmio[MACHINE_VIRTIO_MAX];
 };
 
 struct arch_machine {
@@ -28,15 +41,26 @@ struct arch_machine {
 	struct port_dev pvpanic;
 	struct i8042 i8042;
 	struct port_dev debugexit;
+	struct machine_virtio virtio;
 	struct kvm_cpuid2 *cpuid; /* the template all vCPUs start from */
 	uint8_t phys_bits;	  /* width of guest physical addresses */
 };
 
 /* irqchip.c */
+/* Inputs of the I/O APIC: IOAPIC_PINS, or more when devices need them. */
+unsigned irqchip_pins(const struct machine_config *cfg);
+/* KVM's part of the platform in a VM without vCPUs: ours, or reset.c's model of it. */
+int platform_create(const struct kvm *kvm, const struct machine_config *cfg, struct err *err);
 int irqchip_init(struct machine *m, struct err *err);
 void irqchip_fini(struct irqchip *chip);
 void irqchip_reset(struct irqchip *chip);
 struct irq_line irqchip_line(struct irqchip *chip, uint32_t gsi);
+
+/* virtio.c */
+bool virtio_on_mmio(const struct machine_config *cfg);
+int virtio_check_config(const struct machine_config *cfg, struct err *err);
+void virtio_fini_all(struct machine *m);
+void virtio_reset_all(struct machine *m);
 
 /* cpuid.c */
 int cpuid_init(struct machine *m, struct err *err);

@@ -13,7 +13,9 @@
  *	  0x000ffff0    reset vector
  *	0x00100000  RAM, the kernel among it
  *	0xc0000000  end of low RAM: window for 32-bit PCI memory
+ *	  0xc0000000    BARs of virtio devices, until the guest moves them
  *	0xe8000000  PCI Express configuration space (ECAM), one bus
+ *	0xe8100000  registers of virtio devices on MMIO, a page each
  *	0xfec00000  I/O APIC
  *	0xfee00000  local APICs
  *	0xfffbc000  pages KVM needs for real mode on early Intel CPUs
@@ -41,6 +43,7 @@
 #define MAP_MMIO32	 0xc0000000ULL
 #define MAP_MMIO32_SIZE	 0x28000000ULL
 #define MAP_ECAM	 0xe8000000ULL
+#define MAP_VIRTIO_MMIO	 0xe8100000ULL
 #define MAP_IOAPIC	 0xfec00000ULL
 #define MAP_LAPIC	 0xfee00000ULL
 #define MAP_IDENTITY_MAP 0xfffbc000ULL
@@ -54,10 +57,11 @@
 #define PORT_PVPANIC	0x505
 #define PORT_ACPI_PM	0x600
 
-#define GSI_SERIAL  4
-#define GSI_RTC	    8
-#define GSI_GED	    9
-#define IOAPIC_PINS 24 /* as in-kernel; devices on PCI use MSI */
+#define GSI_SERIAL	4
+#define GSI_RTC		8
+#define GSI_GED		9
+#define GSI_VIRTIO_MMIO 16 /* and up: behind the ISA interrupts */
+#define IOAPIC_PINS	24 /* as in-kernel, or more: irqchip_pins() */
 
 #define IOAPIC_ID 0
 

@@ -15,7 +15,6 @@
 #include <string.h>
 #include <unistd.h>
 #include "arch/x86_64/machine.h"
-#include "arch/x86_64/map.h"
 #include "arch/x86_64/msr.h"
 
 #define APIC_ID_REGISTER 0x20
@@ -138,26 +137,8 @@ static int transfer_irqchip(const struct kvm *from, const struct kvm *to)
 /* A VM like ours as far as vCPUs can tell, with nothing in it. */
 static int create_model(struct machine *m, struct kvm *model, struct err *err)
 {
-	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
-	uint64_t identity_map = MAP_IDENTITY_MAP;
-	int r;
-
-	if (kvm_create_vm(model, 0, err) < 0)
-		return -err->code;
-	kvm_ioctl(model->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map);
-	kvm_ioctl(model->vm_fd, KVM_SET_TSS_ADDR, (void *)(uintptr_t)MAP_TSS);
-	r = kvm_enable_cap(model, KVM_CAP_X2APIC_API,
-			   KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK,
-			   0);
-	if (r == 0 && m->arch->irqchip.in_kernel) {
-		r = kvm_ioctl(model->vm_fd, KVM_CREATE_IRQCHIP, NULL);
-		if (r == 0)
-			r = kvm_ioctl(model->vm_fd, KVM_CREATE_PIT2, &pit);
-	} else if (r == 0) {
-		r = kvm_enable_cap(model, KVM_CAP_SPLIT_IRQCHIP, IOAPIC_PINS, 0);
-	}
-	if (r < 0)
-		return err_sys(err, -r, "reset: KVM cannot make a second VM");
+	if (kvm_create_vm(model, 0, err) < 0 || platform_create(model, m->cfg, err) < 0)
+		return err_context(err, "reset: cannot make a second VM");
 	return 0;
 }
 

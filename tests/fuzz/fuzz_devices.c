@@ -40,7 +40,8 @@ struct machine {
 	struct bus pio, mmio;
 	struct loop *loop;
 	struct ioapic_output out;
-	struct serial_backend backend;
+	struct chardev_back backend;
+	bool room; /* the serial port takes input again */
 	struct machine_events events;
 	struct ioapic *ioapic;
 	struct serial *serial;
@@ -95,20 +96,27 @@ static void out_route(struct ioapic_output *out, unsigned pin, bool masked, uint
 	CHECK(out != NULL && pin < PINS);
 }
 
-static size_t backend_write(struct serial_backend *be, const void *data, size_t len)
+static size_t backend_write(struct chardev_back *back, struct iovec *iov, unsigned n)
 {
-	struct machine *m = (struct machine *)((char *)be - offsetof(struct machine, backend));
-	volatile uint8_t last = ((const uint8_t *)data)[len - 1];
+	struct machine *m = (struct machine *)((char *)back - offsetof(struct machine, backend));
+	volatile uint8_t last = ((const uint8_t *)iov->iov_base)[iov->iov_len - 1];
 
 	(void)last;
-	return len < m->appetite ? len : m->appetite;
+	CHECK(n == 1);
+	return iov->iov_len < m->appetite ? iov->iov_len : m->appetite;
 }
 
-static void backend_room(struct serial_backend *be)
+static void backend_room(struct chardev_back *back)
 {
-	struct machine *m = (struct machine *)((char *)be - offsetof(struct machine, backend));
+	struct machine *m = (struct machine *)((char *)back - offsetof(struct machine, backend));
 
-	serial_input(m->serial, "more", 4);
+	m->room = true;
+}
+
+static void serial_input(struct machine *m, const void *data, size_t len)
+{
+	m->room = false;
+	m->backend.front->input(m->backend.front, data, len);
 }
 
 static void report(struct machine_events *events, enum machine_event event, uint32_t arg)
@@ -132,7 +140,7 @@ static void machine_init(struct machine *m)
 
 	memset(m, 0, sizeof(*m));
 	m->out = (struct ioapic_output){ .send = out_send, .route = out_route };
-	m->backend = (struct serial_backend){ .write = backend_write, .rx_room = backend_room };
+	m->backend = (struct chardev_back){ .write = backend_write, .rx_room = backend_room };
 	m->events.report = report;
 	m->appetite = 255;
 	bus_init(&m->pio);
@@ -274,15 +282,17 @@ static void step(struct machine *m, struct input *in)
 	case 11:
 		len = take(in, 1);
 		for (unsigned i = 0; i < 1u << (kind >> 5); i++)
-			serial_input(m->serial, bytes, len);
+			serial_input(m, bytes, len);
 		break;
 	case 12:
-		serial_break(m->serial);
+		m->backend.front->send_break(m->backend.front);
 		break;
 	case 13:
 		m->appetite = take(in, 1);
-		serial_kick_tx(m->serial);
+		m->backend.front->tx_room(m->backend.front);
 		loop_run_once(m->loop, 0);
+		if (m->room)
+			serial_input(m, "more", 4);
 		break;
 	case 14:
 		acpi_pm_notify(m->pm, take(in, 1));
@@ -299,7 +309,7 @@ static void step(struct machine *m, struct input *in)
 		else if (kind >> 4 == 5)
 			pci_reset(m->pci);
 		else
-			serial_flush(m->serial);
+			m->backend.front->flush(m->backend.front);
 		break;
 	}
 }

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include "tests/unit/device_util.h"
+#include "vmm/base/util.h"
 
 static struct bus bus;
 static struct err err;
@@ -209,6 +210,152 @@ START_TEST(writers_get_in)
 }
 END_TEST
 
+/* --- Deferred work --- */
+
+/* A device that moves by writing its register, or leaves when that is 0. */
+struct mover {
+	struct bus_range range;
+	struct bus_work work;
+	struct bus *where; /* of the range; not always the bus of the register */
+	atomic_ullong wanted, ran;
+	bool readable;
+};
+
+static void mover_write(void *dev, uint64_t off, const void *data, unsigned len)
+{
+	struct mover *m = dev;
+
+	(void)off;
+	atomic_store(&m->wanted, bus_get_le(data, len));
+	bus_defer(&bus, &m->work);
+	bus_defer(&bus, &m->work); /* queued already */
+}
+
+static void mover_read(void *dev, uint64_t off, void *data, unsigned len)
+{
+	struct mover *m = dev;
+
+	(void)off;
+	memset(data, 0x77, len);
+	if (m->readable)
+		bus_defer(&bus, &m->work);
+}
+
+static void mover_run(struct bus_work *work)
+{
+	struct mover *m = container_of(work, struct mover, work);
+	struct err ignored = ERR_INIT;
+
+	atomic_fetch_add(&m->ran, 1);
+	bus_remove(m->where, &m->range);
+	m->range.base = atomic_load(&m->wanted);
+	if (m->range.base != 0)
+		bus_add(m->where, &m->range, &ignored);
+}
+
+static void mover_init(struct mover *m, uint64_t base)
+{
+	memset(m, 0, sizeof(*m));
+	m->range = (struct bus_range){ .base = base,
+				       .len = 8,
+				       .name = "mover",
+				       .dev = m,
+				       .read = mover_read,
+				       .write = mover_write };
+	m->work.fn = mover_run;
+	m->where = &bus;
+	ck_assert_int_eq(bus_add(&bus, &m->range, &err), 0);
+}
+
+static void put(uint64_t addr, uint64_t value)
+{
+	bus_write(&bus, addr, &value, 8);
+}
+
+/* When the access is over the work is done, once. */
+START_TEST(deferred)
+{
+	struct mover a, b;
+	struct bus other;
+
+	mover_init(&a, 0x100);
+	mover_init(&b, 0x200);
+	put(0x100, 0x300);
+	ck_assert_uint_eq(get(0x100, 1), 0xff);
+	ck_assert_uint_eq(get(0x300, 1), 0x77);
+	ck_assert_uint_eq(a.ran, 1);
+	put(0x300, 0x200); /* taken: it is nowhere then */
+	ck_assert_uint_eq(bus.n, 1);
+	put(0x200, 0x100);
+	ck_assert_uint_eq(get(0x100, 1), 0x77);
+
+	b.readable = true; /* reads may defer, too */
+	atomic_store(&b.wanted, 0x400);
+	ck_assert_uint_eq(get(0x100, 1), 0x77);
+	ck_assert_uint_eq(get(0x400, 1), 0x77);
+	b.readable = false;
+	ck_assert_uint_eq(b.ran, 3);
+
+	bus_init(&other); /* onto another bus */
+	bus_remove(&bus, &b.range);
+	b.where = &other;
+	ck_assert_int_eq(bus_add(&bus, &b.range, &err), 0);
+	mover_init(&a, 0x500);
+	a.where = &other;
+	put(0x500, 0x600);
+	ck_assert_uint_eq(other.n, 1);
+	bus_fini(&other);
+}
+END_TEST
+
+/*
+ * Threads that ask the same device for work: none returns before what it asked for, or
+ * something asked for later, is done.
+ */
+static struct mover shared[2];
+
+static void *asker(void *arg)
+{
+	unsigned n = (uintptr_t)arg;
+	struct mover *m = &shared[n / 2];
+	uint64_t home = 0x1000 * (1 + n / 2);
+
+	for (unsigned i = 0; i < 2000; i++) {
+		unsigned long long before = atomic_load(&m->ran);
+
+		put(home, home);
+		ck_assert_uint_gt(atomic_load(&m->ran), before);
+	}
+	return NULL;
+}
+
+/* As mover_run(), but never away: the others must find the register. */
+static void count_run(struct bus_work *work)
+{
+	struct mover *m = container_of(work, struct mover, work);
+	struct bus_range passing = m->range;
+
+	passing.base = 0x9000;
+	ck_assert_int_eq(bus_add(&bus, &passing, &err), 0); /* works run one at a time */
+	bus_remove(&bus, &passing);
+	atomic_fetch_add(&m->ran, 1);
+}
+
+START_TEST(deferred_by_many)
+{
+	pthread_t thread[4];
+
+	mover_init(&shared[0], 0x1000);
+	mover_init(&shared[1], 0x2000);
+	shared[0].work.fn = shared[1].work.fn = count_run;
+	for (unsigned i = 0; i < 4; i++)
+		ck_assert_int_eq(pthread_create(&thread[i], NULL, asker, (void *)(uintptr_t)i), 0);
+	for (unsigned i = 0; i < 4; i++)
+		pthread_join(thread[i], NULL);
+	ck_assert_uint_eq(atomic_load(&bus.deferred), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("bus");
@@ -220,6 +367,8 @@ int main(void)
 	tcase_add_test(tc, claims);
 	tcase_add_test(tc, full);
 	tcase_add_test(tc, writers_get_in);
+	tcase_add_test(tc, deferred);
+	tcase_add_test(tc, deferred_by_many);
 	suite_add_tcase(suite, tc);
 	return test_run(suite);
 }

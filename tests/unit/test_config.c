@@ -95,7 +95,7 @@ START_TEST(defaults)
 	ck_assert(cfg.machine.acpi && cfg.machine.serial && cfg.reboot);
 	ck_assert(!cfg.machine.pit && !cfg.machine.debug_exit);
 	ck_assert(!cfg.verbose && !cfg.dry_run && !cfg.help);
-	ck_assert_int_eq(cfg.serial.to, SERIAL_STDIO);
+	ck_assert_int_eq(cfg.serial.to, CHARDEV_STDIO);
 	ck_assert_ptr_null(cfg.serial.path);
 	ck_assert_uint_eq(cfg.timeout_ns, 0);
 	ck_assert_uint_eq(cfg.hang_timeout_ns, 0);
@@ -122,7 +122,7 @@ START_TEST(every_option)
 	ck_assert_uint_eq(cfg.machine.cpus.count, 8);
 	ck_assert_uint_eq(cfg.machine.cpus.sockets, 2);
 	ck_assert_uint_eq(cfg.machine.cpus.threads, 2);
-	ck_assert_int_eq(cfg.serial.to, SERIAL_FILE);
+	ck_assert_int_eq(cfg.serial.to, CHARDEV_FILE);
 	ck_assert_str_eq(cfg.serial.path, "log");
 	ck_assert(!cfg.machine.acpi && cfg.machine.pit && cfg.machine.debug_exit);
 
@@ -254,8 +254,8 @@ static const struct {
 	{ "-k k --initrd=", "--initrd: the path is empty; name a file" },
 	{ "-k k --serial file,path=", "--serial: the path is empty; name a file" },
 	{ "-k k --serial file", "--serial: to=file needs path=PATH" },
-	{ "-k k --serial path=log", "--serial: path= is only for to=file" },
-	{ "-k k --serial pty,path=log", "--serial: path= is only for to=file" },
+	{ "-k k --serial path=log", "--serial: path= is only for to=file and to=socket" },
+	{ "-k k --serial pty,path=log", "--serial: path= is only for to=file and to=socket" },
 	{ "-k k -m 2049K",
 	  "--mem: size of 2098176 bytes is not a multiple of the page size, 4K; round it up" },
 	{ "-k k -m 3M,hugepages=2M",

@@ -16,6 +16,7 @@
 #define SAMPLES_MAX  100
 
 static struct panic_watch watch;
+static size_t matched;
 static struct vcpus cpus;
 static struct vcpu vcpu[3];
 static enum vcpu_activity activity[3];
@@ -78,6 +79,7 @@ static void setup(void)
 {
 	cpus = (struct vcpus){ .n = 3, .vcpu = vcpu };
 	armed = NULL;
+	matched = 0;
 	paused = held = false;
 	pauses = resumes = looked = deaths = 0;
 	paused = false;
@@ -89,7 +91,7 @@ static void setup(void)
 
 static void print(const char *text)
 {
-	panic_watch_output(&watch, text, strlen(text));
+	panic_watch_output(&watch, &matched, text, strlen(text));
 }
 
 /* Let the timer expire up to @n times; returns how often it did. */
@@ -128,7 +130,7 @@ END_TEST
 START_TEST(words_byte_by_byte)
 {
 	for (const char *p = panics[_i]; *p != '\0'; p++)
-		panic_watch_output(&watch, p, 1);
+		panic_watch_output(&watch, &matched, p, 1);
 	ck_assert(panic_watch_panicked(&watch));
 }
 END_TEST
@@ -137,8 +139,8 @@ START_TEST(other_words)
 {
 	print("Kernel panic - not synced\nKernel panic - not syncin\n");
 	print("kernel panic - not syncing\nKernel  panic - not syncing\n");
-	panic_watch_output(&watch, TEXT, 0);
-	panic_watch_output(&watch, TEXT, sizeof(TEXT) - 2);
+	panic_watch_output(&watch, &matched, TEXT, 0);
+	panic_watch_output(&watch, &matched, TEXT, sizeof(TEXT) - 2);
 	ck_assert(!panic_watch_panicked(&watch));
 	ck_assert_ptr_null(armed);
 }
@@ -148,6 +150,7 @@ START_TEST(words_in_two_boots)
 {
 	print("Kernel panic - ");
 	panic_watch_reset(&watch);
+	matched = 0; /* the console's owner */
 	print("not syncing");
 	ck_assert(!panic_watch_panicked(&watch));
 }
@@ -278,7 +281,7 @@ END_TEST
 START_TEST(a_hold_of_somebody_else_stays)
 {
 	held = true; /* a vCPU met its end, say: that is being handled */
-	panic_watch_output(&watch, LINE, sizeof(LINE) - 1);
+	panic_watch_output(&watch, &matched, LINE, sizeof(LINE) - 1);
 	armed->fn(armed);
 	ck_assert_uint_eq(pauses, 1);
 	ck_assert_uint_eq(resumes, 0);

@@ -70,7 +70,7 @@ END_TEST
 
 START_TEST(read_only)
 {
-	for (unsigned reg = 0; reg < PCI_CONFIG_SIZE; reg += 4)
+	for (unsigned reg = 0; reg < PCI_CFG_SPACE_EXP_SIZE; reg += 4)
 		dev_write(range, reg, 0xffffffff, 4);
 	ck_assert_uint_eq(dev_read(range, 0, 4), 0x00081b36);
 	ck_assert_uint_eq(dev_read(range, 4, 4), 0x00000546);
@@ -114,27 +114,59 @@ END_TEST
 
 START_TEST(added)
 {
-	static struct fake fakes[PCI_SLOTS];
+	static struct fake fakes[31 * 8 + 1];
 
-	for (int i = 1; i <= PCI_SLOTS; i++) {
-		struct fake *f = &fakes[i - 1];
+	for (int i = 0; i <= 31 * 8; i++) {
+		struct fake *f = &fakes[i];
+		/* slots first, then a second function for each, ... */
+		int devfn = (i % 31 + 1) << 3 | i / 31;
 
 		f->func = (struct pci_func){ f, fake_read, fake_write };
 		pci_config_init(&f->config, 0x1af4, 0x1040 + i, 0x020000, 1);
-		ck_assert_int_eq(pci_add(pci, &f->func, &err), i < PCI_SLOTS ? i : -ENOSPC);
+		ck_assert_int_eq(pci_add(pci, &f->func, &err), i < 31 * 8 ? devfn : -ENOSPC);
+		if (i == 30) /* one each so far */
+			for (int slot = 1; slot < 32; slot++)
+				ck_assert_uint_eq(dev_read(range, ecam(slot, 0, 0x0e), 1), 0);
+		if (i == 31) {
+			ck_assert_uint_eq(dev_read(range, ecam(1, 0, 0x0e), 1), 0x80);
+			ck_assert_uint_eq(dev_read(range, ecam(2, 0, 0x0e), 1), 0);
+			ck_assert_uint_eq(dev_read(range, ecam(1, 2, 0), 4), 0xffffffff);
+		}
 	}
-	ck_assert_str_eq(err.msg, "PCI bus: all 32 slots are taken");
-	for (int i = 1; i < PCI_SLOTS; i++)
-		ck_assert_uint_eq(dev_read(range, ecam(i, 0, 2), 2), 0x1040u + i);
+	ck_assert_str_eq(err.msg, "PCI bus: all 248 functions are taken");
+	for (unsigned i = 0; i < 31 * 8; i++)
+		ck_assert_uint_eq(dev_read(range, ecam(i % 31 + 1, i / 31, 2), 2), 0x1040u + i);
+	fakes[30].calls = 0;
+	dev_read(range, ecam(31, 0, 2), 2);
 	ck_assert_uint_eq(fakes[30].reg, 2);
 	ck_assert_uint_eq(fakes[30].len, 2);
 	ck_assert_uint_eq(fakes[30].calls, 1);
-	ck_assert_uint_eq(dev_read(range, ecam(31, 1, 2), 2), 0xffff);
 	ck_assert_uint_eq(dev_read(range, ecam(31, 0, 1), 2), 0xffff);
 	ck_assert_uint_eq(fakes[30].calls, 1);
 	dev_write(range, ecam(31, 0, 0x3c), 11, 1);
 	ck_assert_uint_eq(dev_read(range, ecam(31, 0, 0x3c), 1), 11);
 	ck_assert_uint_eq(dev_read(range, 0x3c, 1), 0); /* the bridge's own */
+}
+END_TEST
+
+/* Function 0 of several says so, in every access that covers the header type. */
+START_TEST(multi_function)
+{
+	static struct fake fakes[32];
+
+	for (int i = 0; i < 32; i++) {
+		fakes[i].func = (struct pci_func){ &fakes[i], fake_read, fake_write };
+		pci_config_init(&fakes[i].config, 0x1af4, 0x1040, 0x020000, 1);
+		ck_assert_int_ge(pci_add(pci, &fakes[i].func, &err), 0);
+	}
+	ck_assert_uint_eq(dev_read(range, ecam(1, 0, 0x0e), 1), 0x80);
+	ck_assert_uint_eq(dev_read(range, ecam(1, 0, 0x0e), 2), 0x0080);
+	ck_assert_uint_eq(dev_read(range, ecam(1, 0, 0x0c), 4), 0x00800000);
+	ck_assert_uint_eq(dev_read(range, ecam(1, 0, 0x0c), 2), 0);
+	ck_assert_uint_eq(dev_read(range, ecam(1, 0, 0x0f), 1), 0);
+	ck_assert_uint_eq(dev_read(range, ecam(1, 0, 0x10), 4), 0);
+	ck_assert_uint_eq(dev_read(range, ecam(1, 1, 0x0e), 1), 0);
+	ck_assert_uint_eq(dev_read(range, 0x0e, 1), 0); /* the bridge is alone */
 }
 END_TEST
 
@@ -180,6 +212,7 @@ int main(void)
 	tcase_add_test(tc, absent);
 	tcase_add_test(tc, crooked);
 	tcase_add_test(tc, added);
+	tcase_add_test(tc, multi_function);
 	tcase_add_test(tc, saved);
 	tcase_add_test(tc, forged);
 	suite_add_tcase(suite, tc);

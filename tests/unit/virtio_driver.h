@@ -382,7 +382,7 @@ static inline bool driver_kick(struct driver *d, unsigned q)
 	bool want;
 
 	dq->kicked_idx = dq->avail_idx;
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	atomic_thread_fence(memory_order_seq_cst);
 	event = __atomic_load_n((uint16_t *)&dq->used->ring[dq->size], __ATOMIC_RELAXED);
 	if ((d->features >> VIRTIO_RING_F_EVENT_IDX & 1) != 0)
 		want = vring_need_event(event, dq->avail_idx, old);

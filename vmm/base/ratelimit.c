@@ -6,8 +6,6 @@
  * Only whole units go in, and at_ns moves on by the time these took, so the fraction is not
  * lost, however often one asks. What does not fit is lost: that is the burst. Sums are made in
  * 128 bits: nanoseconds times units do not fit in 64.
- *
- * #syscalls:
  */
 #include "vmm/base/ratelimit.h"
 
