@@ -49,3 +49,38 @@ finish() { exit $((failures > 0)); }
 native_kvm() {
 	[ -r /dev/kvm ] && [ -w /dev/kvm ] && [ ! -e /host/script ] && grep -qwE "vmx|svm" /proc/cpuinfo
 }
+
+# in_testbed DIR PROGRAM GROUP...: runs DIR/PROGRAM with the words of each GROUP in a testbed of its
+# own, where DIR is /host and VERBOSE is as it is here. The testbed has one processor and many a
+# host two: two at a time.
+in_testbed() {
+	local dir=$1 program=$2 pids=() status=0 i
+	shift 2
+	tests/testbed/testbed build
+	for ((i = 1; i <= $#; i++)); do
+		[ $i -le 2 ] || wait "${pids[i - 3]}" || status=1
+		mkdir "$dir/$i.dir"
+		cp -al "$dir"/[!0-9]* "$dir/$i.dir/"
+		echo "${VERBOSE:+VERBOSE=1 }bash /host/$program ${!i}" >"$dir/$i.dir/script"
+		testbed_once "$dir/$i.dir" >"$dir/$i.out" 2>&1 &
+		pids+=($!)
+	done
+	for ((i = 1; i <= $#; i++)); do
+		# A second wait for the same process still has its status.
+		wait "${pids[i - 1]}" || status=1
+		cat "$dir/$i.out"
+	done
+	return $status
+}
+
+# testbed_once DIR: when level 1 stood still (124), say so and try once more; never after a failure.
+testbed_once() {
+	local rc
+	for _ in 1 2; do
+		rc=0
+		L1_TIMEOUT=${L1_TIMEOUT:-900} tests/testbed/testbed run "$1" || rc=$?
+		[ $rc -eq 124 ] || return $rc
+		echo "# level 1 did not end: its fault, or a case's"
+	done
+	return $rc
+}
