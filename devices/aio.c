@@ -9,9 +9,10 @@
  * descriptor readable, which the owner's loop watches; no eventfd has to be read. Never more
  * than AIO_DEPTH are in flight, so that the completion ring cannot overflow.
  *
- * The ring is restricted (Linux 5.10) to the five operations used here, on the files it was
- * made with: io_uring passes by a seccomp filter, and must not be a way to open, connect
- * or anything else for whoever takes over this process.
+ * The ring is restricted (Linux 5.10) to the operations used here: io_uring passes by a seccomp
+ * filter, and must not be a way to open, connect or anything else for whoever takes over this
+ * process. Files are not registered with it: the kernel would hold on to them, and so to
+ * their locks, for a while after we closed them or died.
  *
  * Theory of operation, threads. Where io_uring is forbidden or missing (containers, sysctl
  * kernel.io_uring_disabled) AIO_WORKERS threads do the same with preadv2() and its like.
@@ -116,9 +117,9 @@ unsigned aio_pending(const struct aio *aio)
 
 /* --- io_uring --- */
 
-static void ring_prepare(struct io_uring_sqe *sqe, const struct aio_req *req)
+static void ring_prepare(const struct aio *aio, struct io_uring_sqe *sqe, const struct aio_req *req)
 {
-	int file = (int)req->file;
+	int file = aio->fds[req->file];
 
 	switch (req->op) {
 	case AIO_READ:
@@ -151,7 +152,6 @@ static void ring_prepare(struct io_uring_sqe *sqe, const struct aio_req *req)
 					(off_t)req->offset, (off_t)req->len);
 		break;
 	}
-	io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
 	io_uring_sqe_set_data(sqe, (void *)req);
 }
 
@@ -162,7 +162,7 @@ static void ring_fill(struct aio *aio)
 	       io_uring_sq_space_left(&aio->ring) > 0) {
 		struct io_uring_sqe *sqe = io_uring_get_sqe(&aio->ring);
 
-		ring_prepare(sqe, take(aio));
+		ring_prepare(aio, sqe, take(aio));
 	}
 }
 
@@ -189,34 +189,27 @@ static bool ring_submit(struct aio *aio, bool wait)
 	}
 }
 
-static int ring_restrict(struct aio *aio, unsigned nfds)
+static int ring_restrict(struct aio *aio)
 {
 	static const uint8_t ops[] = { IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_READ,
 				       IORING_OP_WRITE, IORING_OP_FSYNC,  IORING_OP_FALLOCATE };
-	struct io_uring_restriction res[sizeof(ops) + 2] = { 0 };
-	int fd = aio->ring.ring_fd, r;
-	unsigned n = 0;
+	struct io_uring_restriction res[sizeof(ops)] = { 0 };
+	int fd = aio->ring.ring_fd;
 
-	for (; n < sizeof(ops); n++) {
-		res[n].opcode = IORING_RESTRICTION_SQE_OP;
-		res[n].sqe_op = ops[n];
+	for (unsigned i = 0; i < sizeof(ops); i++) {
+		res[i].opcode = IORING_RESTRICTION_SQE_OP;
+		res[i].sqe_op = ops[i];
 	}
-	res[n].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
-	res[n++].sqe_flags = IOSQE_FIXED_FILE;
-	res[n].opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED;
-	res[n++].sqe_flags = IOSQE_FIXED_FILE;
-	r = io_uring_register_files(&aio->ring, aio->fds, nfds);
-	if (r < 0)
-		return r;
 	/* The shared liburing 2.3 forgets to export its functions for these two. */
-	if (syscall(SYS_io_uring_register, fd, IORING_REGISTER_RESTRICTIONS, res, n) < 0 ||
+	if (syscall(SYS_io_uring_register, fd, IORING_REGISTER_RESTRICTIONS, res, sizeof(ops)) <
+		    0 ||
 	    syscall(SYS_io_uring_register, fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) < 0)
 		return -errno;
 	return 0;
 }
 
 /* 0, or -errno: no io_uring on this host, or not for us. */
-static int ring_init(struct aio *aio, unsigned nfds)
+static int ring_init(struct aio *aio)
 {
 	/* Without COOP_TASKRUN (5.19) a completion interrupts the thread that submitted it. */
 	struct io_uring_params params = { .flags = IORING_SETUP_R_DISABLED |
@@ -229,7 +222,7 @@ static int ring_init(struct aio *aio, unsigned nfds)
 	}
 	if (r < 0)
 		return r;
-	r = ring_restrict(aio, nfds);
+	r = ring_restrict(aio);
 	if (r < 0) {
 		io_uring_queue_exit(&aio->ring);
 		return r;
@@ -439,7 +432,7 @@ struct aio *aio_new(const int *fds, unsigned nfds, unsigned flags, void (*ready)
 	aio->to[0] = aio->to[1] = aio->from[0] = aio->from[1] = -1;
 	memcpy(aio->fds, fds, nfds * sizeof(fds[0]));
 	if (!(flags & AIO_THREADS)) {
-		r = ring_init(aio, nfds);
+		r = ring_init(aio);
 		aio->is_ring = r == 0;
 		if (r < 0)
 			log_info("disk I/O: no io_uring here (%s), using threads",

@@ -17,7 +17,7 @@
  *
  * O_DIRECT (`direct`) is for the image; an overlay goes through the page cache.
  *
- * #syscalls: fstat ioctl
+ * #syscalls: fcntl fstat ioctl
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -53,6 +53,14 @@ int disk_lock(int fd, bool exclusive, struct err *err)
 	return err_set(err, EBUSY,
 		       "is being written, by another virtual machine or another disk of this one; "
 		       "it can be read when that has ended");
+}
+
+void disk_unlock(int fd)
+{
+	struct flock lock = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
+
+	if (fd >= 0)
+		fcntl(fd, F_OFD_SETLK, &lock);
 }
 
 static int look_at_size(struct disk *disk, uint64_t *bytes)
@@ -263,12 +271,13 @@ void disk_close(struct disk *disk)
 		return;
 	aio_free(disk->aio);
 	overlay_close(disk->ov);
+	disk_unlock(disk->fd);
 	if (disk->zeroes != NULL)
 		munmap((void *)disk->zeroes, DISK_ZEROES);
 	if (disk->buffered_fd >= 0)
 		close(disk->buffered_fd);
 	if (disk->fd >= 0)
-		close(disk->fd); /* the lock goes with it */
+		close(disk->fd);
 	free(disk);
 }
 

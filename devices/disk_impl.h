@@ -54,6 +54,11 @@ struct disk {
  * says who may have it.
  */
 int disk_lock(int fd, bool exclusive, struct err *err);
+/*
+ * Unlock it, before closing it: io_uring lets go of its files only some time after its end, even
+ * after ours, and the next to use the image would find it locked.
+ */
+void disk_unlock(int fd);
 
 /* Empty lists and so on. disk_io.c */
 void disk_io_init(struct disk *disk);

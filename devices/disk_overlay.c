@@ -430,6 +430,7 @@ void overlay_close(struct overlay *ov)
 			log_error("overlay: cannot write down what was not flushed: %s",
 				  strerrordesc_np(-r));
 	}
+	disk_unlock(ov->fd);
 	overlay_free(ov);
 }
 

@@ -9,10 +9,11 @@
  * Interrupts. The line is edge-triggered: the reason goes into InterruptStatus, then the
  * line is pulsed. No interrupt can get lost that way. What it tells of (the used ring, the
  * configuration) is in place before the bit, and the bit before the edge. An edge that comes
- * while the guest handles an earlier one is kept in the interrupt controller (in the local
- * APIC's IRR; ours also keeps one for a masked pin), and the handler runs again. It may then
- * find its bit acknowledged already, by the run before; that run acknowledges before it looks
- * at the rings, so it saw what the second edge was about.
+ * while the guest handles an earlier one is kept (in the local APIC's IRR), and the handler
+ * runs again. It may then find its bit acknowledged already, by the run before; that run
+ * acknowledges before it looks at the rings, so it saw what the second edge was about. Our I/O
+ * APIC also keeps an edge for a masked pin. KVM's (--pit) does not, nor did the original;
+ * systems know that and do not mask an edge in use.
  *
  * InterruptStatus is read and acknowledged on every interrupt. It is an atomic, so that this
  * waits for nobody; all other registers are under the device's lock. QueueNotify takes no lock

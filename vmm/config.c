@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "devices/virtio_console.h"
 #include "vmm/config.h"
 #include "vmm/devices.h"
 
@@ -276,6 +277,30 @@ static int check_devices(const struct vm_config *cfg, struct err *err)
 	return 0;
 }
 
+/* The standard streams have one user. A serial port that nobody asked for makes way. */
+static int settle_stdio(struct vm_config *cfg, struct err *err)
+{
+	const struct opt_list *uses = vm_devices_uses(cfg, VIRTIO_ID_CONSOLE);
+	const struct console_options *console = uses != NULL ? uses->items : NULL;
+	unsigned n = 0;
+
+	for (size_t i = 0; uses != NULL && i < uses->n; i++)
+		n += console[i].chr.to == CHARDEV_STDIO;
+	if (n > 1)
+		return err_set(err, EINVAL,
+			       "--console: %u of them lead to stdio; give all but one another "
+			       "to=WHERE",
+			       n);
+	if (n == 0 || cfg->serial.to != CHARDEV_STDIO)
+		return 0;
+	if (opt_given(cfg->options, cfg, "serial"))
+		return err_set(err, EINVAL,
+			       "--serial and --console both lead to stdio; give one of them "
+			       "another to=WHERE");
+	cfg->serial.to = CHARDEV_OFF;
+	return 0;
+}
+
 static int check(const struct vm_config *cfg, struct err *err)
 {
 	if (cfg->machine.kernel == NULL)
@@ -306,6 +331,8 @@ int vm_config_parse(struct vm_config *cfg, int argc, char *const *argv, struct e
 		return -err->code;
 	if (used < argc)
 		return err_set(err, EINVAL, "unexpected argument '%s'", argv[used]);
+	if (!cfg->help && settle_stdio(cfg, err) < 0)
+		return -err->code;
 	cfg->machine.serial = cfg->serial.to != CHARDEV_OFF;
 	cfg->machine.nvirtio = vm_devices_count(cfg);
 	return cfg->help ? 0 : check(cfg, err);

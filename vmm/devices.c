@@ -7,6 +7,14 @@
 #include <errno.h>
 #include "vmm/devices.h"
 
+const struct opt_list *vm_devices_uses(const struct vm_config *cfg, uint16_t id)
+{
+	for (unsigned i = 0; i < virtio_nkinds(); i++)
+		if (virtio_kind(i)->id == id)
+			return &cfg->devices[i];
+	return NULL;
+}
+
 unsigned vm_devices_count(const struct vm_config *cfg)
 {
 	unsigned n = 0;

@@ -14,6 +14,9 @@ struct vm_devices {
 	struct virtio_device *vdev[VM_DEVICES_MAX];
 };
 
+/* The uses of the option of the kind of device with virtio id @id; NULL: there is no such kind. */
+const struct opt_list *vm_devices_uses(const struct vm_config *cfg, uint16_t id);
+
 /* How many devices @cfg makes. */
 unsigned vm_devices_count(const struct vm_config *cfg);
 

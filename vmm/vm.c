@@ -13,11 +13,13 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 #include "arch/arch.h"
+#include "devices/virtio_console.h"
 #include "vmm/base/log.h"
 #include "vmm/devices.h"
 #include "vmm/panic.h"
@@ -279,13 +281,42 @@ static bool names_console(const char *cmdline)
 	return false;
 }
 
+/*
+ * The console to tell the kernel of: what has the standard streams, else the serial port, else
+ * the first console there is. "" when there is none.
+ */
+static void pick_console(const struct vm_config *cfg, char word[32])
+{
+	const struct opt_list *uses = vm_devices_uses(cfg, VIRTIO_ID_CONSOLE);
+	const struct console_options *console = uses != NULL ? uses->items : NULL;
+	unsigned n = 0, picked = 0;
+	bool stdio = false;
+
+	for (size_t i = 0; uses != NULL && i < uses->n; i++) {
+		if (console[i].name != NULL)
+			continue;
+		if (console[i].chr.to == CHARDEV_STDIO) {
+			stdio = true;
+			picked = n;
+		}
+		n++;
+	}
+	*word = '\0';
+	if (cfg->machine.serial && !stdio)
+		strcpy(word, "console=ttyS0");
+	else if (n > 0)
+		snprintf(word, 32, "console=hvc%u", picked);
+}
+
 /* What the kernel is told: the user's words, and our console before them. */
 static int make_cmdline(struct vm *vm, struct err *err)
 {
 	const char *user = vm->cfg->machine.cmdline != NULL ? vm->cfg->machine.cmdline : "";
-	const char *ours = vm->cfg->machine.serial && !names_console(user) ? "console=ttyS0" : "";
-	size_t size = strlen(user) + strlen(ours) + 2;
+	char ours[32] = "";
+	size_t size = strlen(user) + sizeof(ours) + 1;
 
+	if (!names_console(user))
+		pick_console(vm->cfg, ours);
 	vm->cmdline = malloc(size);
 	if (vm->cmdline == NULL)
 		return err_set(err, ENOMEM, "no memory for the command line");

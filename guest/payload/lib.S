@@ -376,17 +376,21 @@ gdt_pointer:
 	.word	gdt_end - gdt - 1
 	.quad	gdt
 
-/* Page tables made by the assembler: filling them would cost the guest its first 4 ms. */
+/*
+ * Page tables made by the assembler: filling them would cost the guest its first 4 ms. Level 3
+ * may use all of it, too (user.S).
+ */
 	.section .data.page_tables, "aw", @progbits
 	.balign	4096
-pml4:	.quad	pdpt + 3
+	.globl	pml4
+pml4:	.quad	pdpt + 7
 	.fill	511, 8, 0
-pdpt:	.quad	pd + 3, pd + 4096 + 3, pd + 8192 + 3, pd + 12288 + 3
+pdpt:	.quad	pd + 7, pd + 4096 + 7, pd + 8192 + 7, pd + 12288 + 7
 	.fill	508, 8, 0
 pd:
 	.set	address, 0
 	.rept	2048
-	.quad	address + 0x83		/* present, writable, 2 MiB */
+	.quad	address + 0x87		/* present, writable, user, 2 MiB */
 	.set	address, address + 0x200000
 	.endr
 

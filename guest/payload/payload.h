@@ -2,8 +2,8 @@
 /*
  * What all payloads share: the machine's addresses and the macros of lib.S.
  *
- * A payload is one guest program that does one thing: `NAME.S`, assembled with lib.S and
- * linked by payload.ld into a static ELF file that boots like a kernel. Payloads are the
+ * A payload is one guest program that does one thing: `NAME.S`, or `NAME.c` (see clib.h), linked
+ * with lib.S by payload.ld into a static ELF file that boots like a kernel. Payloads are the
  * guest side of the monitor's tests, so they know the machine only by what a guest may
  * know: the addresses here are written down a second time on purpose.
  *
@@ -43,11 +43,15 @@
 #define ECAM_SIZE    0x100000
 #define MMIO32	     0xc0000000
 #define SERIAL_GSI   4
+#define VIRTIO_MMIO  0xe8100000 /* a page for each device */
+#define VIRTIO_GSI   16		/* on MMIO: that of the first device */
 
-/* Selectors of lib.S's GDT */
-#define CS64 0x08
-#define DS   0x10
-#define CS32 0x18
+/* Selectors of lib.S's GDT, and what user.S adds */
+#define CS64	0x08
+#define DS	0x10
+#define CS32	0x18
+#define USER_CS 0x2b
+#define USER_DS 0x33
 
 #ifdef __ASSEMBLER__
 

@@ -346,10 +346,38 @@ START_TEST(dsdt)
 }
 END_TEST
 
+static struct acpi_desc with_virtio(unsigned n)
+{
+	struct acpi_desc desc = full();
+
+	desc.nvirtio_mmio = n;
+	desc.virtio_mmio_base = 0xe8100000;
+	desc.virtio_mmio_gsi = 16;
+	return desc;
+}
+
+START_TEST(virtio_mmio)
+{
+	/* Memory32Fixed and Interrupt (edge, active high, exclusive) of device 63 */
+	static const uint8_t res[] = { 0x86, 9,	   0, 1, 0x00, 0xf0, 0x13, 0xe8, 0x00, 0x10, 0,
+				       0,    0x89, 6, 0, 3,    1,    79,   0,	 0,    0 };
+	struct acpi_desc desc = with_virtio(64);
+
+	build(&desc);
+	ck_assert(dsdt_has("VR00", 4));
+	ck_assert(dsdt_has("VR3F", 4));
+	ck_assert(dsdt_has("LNRO0005", 9));
+	ck_assert(dsdt_has(res, sizeof(res)));
+	desc = with_virtio(63);
+	build(&desc);
+	ck_assert(!dsdt_has("VR3F", 4));
+}
+END_TEST
+
 /* Each window too small by any number of bytes; nothing is written behind it. */
 START_TEST(too_small)
 {
-	struct acpi_desc desc = full();
+	struct acpi_desc desc = with_virtio(64);
 	const uint8_t *ram = gmem_ptr(&mem, BASE, WINDOW);
 	uint64_t rsdp, size;
 
@@ -364,7 +392,7 @@ START_TEST(too_small)
 			ck_abort_msg("%s", err.msg);
 		memset(gmem_wptr(&mem, BASE, WINDOW), 0xcc, WINDOW);
 	}
-	ck_assert_uint_lt(size, 2048 + 2 * 8); /* as acpi.h says */
+	ck_assert_uint_lt(size, 2048 + 2 * 8 + 64 * 64); /* as acpi.h says */
 }
 END_TEST
 
@@ -407,6 +435,11 @@ START_TEST(bad_desc)
 	desc = full();
 	desc.ecam_base = -(1ULL << 20) + 1;
 	ck_assert_int_eq(acpi_build(&desc, &mem, BASE, WINDOW, &rsdp, &err), -EINVAL);
+	desc = with_virtio(65);
+	ck_assert_int_eq(acpi_build(&desc, &mem, BASE, WINDOW, &rsdp, &err), -EINVAL);
+	desc = with_virtio(2);
+	desc.virtio_mmio_base = 0xfffff000;
+	ck_assert_int_eq(acpi_build(&desc, &mem, BASE, WINDOW, &rsdp, &err), -EINVAL);
 }
 END_TEST
 
@@ -425,6 +458,7 @@ int main(void)
 	tcase_add_test(tc, madt_pic);
 	tcase_add_test(tc, mcfg);
 	tcase_add_test(tc, dsdt);
+	tcase_add_test(tc, virtio_mmio);
 	tcase_add_test(tc, too_small);
 	tcase_add_test(tc, not_ram);
 	tcase_add_test(tc, bad_desc);

@@ -33,6 +33,7 @@ struct machine {
 	unsigned ncpus;
 	uint32_t id_step; /* between APIC ids */
 	bool pci, ecam_high, devices, pic, i8042, many_buses, no_windows;
+	unsigned virtio_mmio;
 };
 
 static const struct machine machines[] = {
@@ -44,6 +45,18 @@ static const struct machine machines[] = {
 	{ .name = "x2apic", .ncpus = 255, .id_step = 3, .pci = true, .many_buses = true },
 	{ .name = "pic", .ncpus = 2, .id_step = 1, .devices = true, .pic = true, .i8042 = true },
 	{ .name = "ecamhigh", .ncpus = 1, .id_step = 1, .pci = true, .ecam_high = true },
+	{ .name = "mmio1",
+	  .ncpus = 1,
+	  .id_step = 1,
+	  .pci = true,
+	  .devices = true,
+	  .virtio_mmio = 1 },
+	{ .name = "mmio64",
+	  .ncpus = 255,
+	  .id_step = 3,
+	  .pci = true,
+	  .devices = true,
+	  .virtio_mmio = 64 },
 	{ .name = "nowindows", .ncpus = 1, .id_step = 1, .pci = true, .no_windows = true },
 };
 
@@ -61,6 +74,9 @@ static struct acpi_desc describe(const struct machine *machine, uint32_t *ids)
 		.ioapic_addr = 0xfec00000,
 		.pic = machine->pic,
 		.i8042 = machine->i8042,
+		.nvirtio_mmio = machine->virtio_mmio,
+		.virtio_mmio_base = 0xe8100000,
+		.virtio_mmio_gsi = 16,
 	};
 
 	for (unsigned i = 0; i < machine->ncpus; i++)

@@ -40,6 +40,7 @@ static struct mptable_desc describe(unsigned ncpus)
 		.ioapic_id = 0xf0,
 		.cpu_signature = 0x000806f8,
 		.cpu_features = 0x0f8bfbff,
+		.irqs = 16,
 	};
 }
 
@@ -54,7 +55,7 @@ static void ck_sum(const uint8_t *p, size_t len)
 
 START_TEST(whole)
 {
-	static const unsigned counts[] = { 1, 8, 255 };
+	static const unsigned counts[] = { 1, 8, 255 }, irqs[] = { 16, 24, 80 };
 	static const uint8_t bus[] = { 1, 0, 'I', 'S', 'A', ' ', ' ', ' ' };
 	static const uint8_t ioapic[] = { 2, 0xf0, 0x11, 1, 0x00, 0x00, 0xc0, 0xfe };
 	static const uint8_t extint[] = { 4, 3, 0, 0, 0, 0, 255, 0 };
@@ -62,10 +63,11 @@ START_TEST(whole)
 
 	for (size_t c = 0; c < sizeof(counts) / sizeof(counts[0]); c++) {
 		struct mptable_desc desc = describe(counts[c]);
-		size_t len = 44 + counts[c] * 20 + 8 + 8 + 18 * 8;
+		size_t len = 44 + counts[c] * 20 + 8 + 8 + (irqs[c] + 2) * 8;
 		uint64_t used = 0;
 		const uint8_t *p;
 
+		desc.irqs = irqs[c];
 		ck_assert_int_eq(mptable_build(&desc, &mem, BASE, 0x10000, &used, &err), 0);
 		ck_assert_uint_eq(used, 16 + len);
 		p = gmem_ptr(&mem, BASE, used + 1);
@@ -83,7 +85,7 @@ START_TEST(whole)
 		ck_sum(p, len);
 		ck_assert_mem_eq(p + 8, "VMM     VMM         ", 20);
 		ck_assert_mem_eq(p + 28, "\0\0\0\0\0\0", 6);
-		ck_assert_uint_eq(p[34] | p[35] << 8, counts[c] + 2 + 16 + 2);
+		ck_assert_uint_eq(p[34] | p[35] << 8, counts[c] + 2 + irqs[c] + 2);
 		ck_assert_mem_eq(p + 36, "\x00\x00\xe0\xfe\0\0\0\0", 8);
 		p += 44;
 
@@ -96,7 +98,7 @@ START_TEST(whole)
 		ck_assert_mem_eq(p, bus, 8);
 		ck_assert_mem_eq(p + 8, ioapic, 8);
 		p += 16;
-		for (unsigned i = 0; i < 16; i++, p += 8) {
+		for (unsigned i = 0; i < irqs[c]; i++, p += 8) {
 			uint8_t irq[8] = { 3, 0, 0, 0, 0, i, 0xf0, i };
 
 			ck_assert_mem_eq(p, irq, sizeof(irq));
@@ -111,7 +113,7 @@ START_TEST(too_small)
 {
 	struct mptable_desc desc = describe(2);
 	const uint8_t *p = gmem_ptr(&mem, BASE, 4096);
-	const uint64_t need = 220 + 2 * 20; /* as mptable.h says */
+	const uint64_t need = 92 + 2 * 20 + 16 * 8; /* as mptable.h says */
 	uint64_t used;
 
 	for (uint64_t size = 0; size < need; size++) {
@@ -144,6 +146,11 @@ START_TEST(bad_desc)
 	ck_assert_int_eq(mptable_build(&desc, &mem, BASE, 4096, &used, &err), -EINVAL);
 	ck_assert_ptr_nonnull(strstr(err.msg, "255"));
 	desc = describe(0);
+	ck_assert_int_eq(mptable_build(&desc, &mem, BASE, 4096, &used, &err), -EINVAL);
+	desc = describe(2);
+	desc.irqs = 15;
+	ck_assert_int_eq(mptable_build(&desc, &mem, BASE, 4096, &used, &err), -EINVAL);
+	desc.irqs = 121;
 	ck_assert_int_eq(mptable_build(&desc, &mem, BASE, 4096, &used, &err), -EINVAL);
 	desc = describe(256);
 	ck_assert_int_eq(mptable_build(&desc, &mem, BASE, 0x10000, &used, &err), -EINVAL);

@@ -120,6 +120,18 @@ static int unknown_option(const struct opt *table, const char *name, size_t len,
 		       nearest);
 }
 
+static void free_strings(const struct opt *opt, void *base)
+{
+	for (const struct opt_key *key = opt->keys; key->name != NULL; key++) {
+		char **string = opt_member(key, base);
+
+		if (key->type != OPT_STR)
+			continue;
+		free(*string);
+		*string = NULL;
+	}
+}
+
 int opt_use_begin(struct opt_use *use, const struct opt *opt, void *config, struct err *err)
 {
 	void *items;
@@ -128,10 +140,14 @@ int opt_use_begin(struct opt_use *use, const struct opt *opt, void *config, stru
 	use->given = 0;
 	use->list = NULL;
 	use->base = (char *)config + opt->offset;
-	if (opt_repeatable(opt)) {
+	if (opt_is_list(opt)) {
 		struct opt_list *list = use->base;
 
-		if (list->n >= opt->max)
+		if (!opt_repeatable(opt) && list->n == 1) {
+			free_strings(opt, list->items);
+			list->n = 0;
+		}
+		if (list->n >= opt->max && list->n > 0)
 			return err_set(err, EINVAL, "given more than %u times", opt->max);
 		items = realloc(list->items, (list->n + 1) * opt->size);
 		if (items == NULL)
@@ -174,18 +190,6 @@ int opt_use_end(struct opt_use *use, const struct opt *table, void *config, stru
 		use->list->n++;
 	seen->bits[index / 64] |= 1ULL << index % 64;
 	return 0;
-}
-
-static void free_strings(const struct opt *opt, void *base)
-{
-	for (const struct opt_key *key = opt->keys; key->name != NULL; key++) {
-		char **string = opt_member(key, base);
-
-		if (key->type != OPT_STR)
-			continue;
-		free(*string);
-		*string = NULL;
-	}
 }
 
 void opt_use_abort(struct opt_use *use)
@@ -258,7 +262,7 @@ static int set_items(struct opt_use *use, const char *text, struct err *err)
 	return rc;
 }
 
-/* Apply one use of @opt; @text NULL only for a flag. */
+/* Apply one use of @opt; @text NULL only for one that stands alone. */
 static int apply(const struct opt *table, void *config, const struct opt *opt, const char *text,
 		 struct err *err)
 {
@@ -269,7 +273,7 @@ static int apply(const struct opt *table, void *config, const struct opt *opt, c
 		rc = opt_use_key(&use, &opt->keys[0], err);
 		if (rc == 0)
 			rc = opt_set_text(opt, &opt->keys[0], use.base, text, err);
-	} else if (rc == 0) {
+	} else if (rc == 0 && text != NULL) {
 		rc = set_items(&use, text, err);
 	}
 	if (rc == 0)
@@ -289,7 +293,7 @@ static int apply_maybe(const struct opt *table, void *config, const struct opt *
 			       opt->name, text);
 	if (text == NULL && takes_no_value(opt))
 		text = negated ? "off" : "on";
-	if (text == NULL)
+	if (text == NULL && !opt->stands_alone)
 		return err_set(err, EINVAL, "--%s: needs a value (%s)", opt->name, value_name(opt));
 	return apply(table, config, opt, text, err);
 }
@@ -351,7 +355,7 @@ static int parse_one(const struct opt *table, void *config, int argc, char *cons
 		if (is_value(next)) {
 			value = next;
 			++*i;
-		} else if (next[1] != '-') {
+		} else if (next[1] != '-' && !opt->stands_alone) {
 			return err_set(err, EINVAL,
 				       "--%s: needs a value (%s); one that begins with '-' is "
 				       "written --%s=" OPT_QUOTE,
@@ -406,6 +410,8 @@ static const char *table_mistake(const struct opt *opt)
 		return "a plain option has one key";
 	if (opt_repeatable(opt) && opt->size == 0)
 		return "elements without a size";
+	if (opt->stands_alone && opt->plain)
+		return "a plain option that stands alone";
 	return NULL;
 }
 
@@ -419,7 +425,7 @@ int opt_defaults(const struct opt *table, void *config, struct err *err)
 		if (mistake != NULL)
 			return err_set(err, EINVAL, "--%s: mistake in the table: %s", opt->name,
 				       mistake);
-		if (opt_repeatable(opt))
+		if (opt_is_list(opt))
 			continue;
 		for (const struct opt_key *key = opt->keys; key->name != NULL; key++) {
 			if (opt_set_default(opt, key, (char *)config + opt->offset, err) < 0)
@@ -447,7 +453,7 @@ void opt_free(const struct opt *table, void *config)
 		void *base = (char *)config + opt->offset;
 		struct opt_list *list = base;
 
-		if (!opt_repeatable(opt)) {
+		if (!opt_is_list(opt)) {
 			free_strings(opt, base);
 			continue;
 		}

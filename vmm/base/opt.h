@@ -11,9 +11,10 @@
  * flag key needs it: path=a=b), a flag key alone means "=on", "\," is a comma inside a
  * value; a backslash before anything else is itself. A string key that is `bare` may stand
  * alone like a flag: its value is then "on" (in JSON also true, and false is "off"). A `plain`
- *option takes its whole argument as the value of its only key, commas and all (paths, kernel
- *command lines). A plain option whose key is OPT_BOOL may stand alone (`--pit`) or negated
- * (`--no-acpi`); its value, if given, needs '=' (`--pit=off`). A `max` above 1 makes the
+ * option takes its whole argument as the value of its only key, commas and all (paths, kernel
+ * command lines). A plain option whose key is OPT_BOOL may stand alone (`--pit`) or negated
+ * (`--no-acpi`); its value, if given, needs '=' (`--pit=off`). An option that `stands_alone`
+ * needs no value either (`--rng`): all keys have their defaults then. A `max` above 1 makes the
  * option repeatable: each use adds an element to a `struct opt_list`. Giving an option
  * that is not repeatable twice on one command line, or a key twice, is an error. Nothing
  * is ignored.
@@ -71,9 +72,10 @@ struct opt {
 	const char *alias;	    /* second long name, or NULL */
 	const struct opt_key *keys; /* ends with name == NULL; at most 64 */
 	size_t offset;		    /* of the structure (or opt_list) in the config */
-	size_t size;		    /* repeatable: size of an element */
-	unsigned max;		    /* repeatable: at most so many; 0 or 1: not repeatable */
+	size_t size;		    /* size of an element, when a list is filled */
+	unsigned max;		    /* of the elements; 0 or 1: not repeatable, a list or not */
 	bool plain;
+	bool stands_alone;
 	bool hidden;	     /* not part of the JSON (--config, --dry-run, --help) */
 	const char *help;    /* one or more sentences for help and manual */
 	const char *section; /* heading in help and manual; NULL: as the one before */

@@ -21,6 +21,12 @@ static inline bool opt_repeatable(const struct opt *opt)
 	return opt->max > 1;
 }
 
+/* Does it fill a list? One that is not repeatable may, too: was it given at all? */
+static inline bool opt_is_list(const struct opt *opt)
+{
+	return opt->max > 1 || opt->size > 0;
+}
+
 /* The key's variable in its option's structure. */
 static inline void *opt_member(const struct opt_key *key, const void *base)
 {

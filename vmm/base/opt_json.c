@@ -117,7 +117,7 @@ static bool is_left_out(const struct opt *table, const void *config, const struc
 
 	if (opt->hidden)
 		return true;
-	if (opt_repeatable(opt))
+	if (opt_is_list(opt))
 		return false;
 	if (opt->plain && is_absent(&opt->keys[0], base))
 		return true;
@@ -138,7 +138,7 @@ json_t *opt_to_json(const struct opt *table, const void *config)
 
 		if (is_left_out(table, config, opt))
 			continue;
-		if (opt_repeatable(opt))
+		if (opt_is_list(opt))
 			value = list_to_json(opt, (const struct opt_list *)base);
 		else
 			value = use_to_json(opt, base);
@@ -270,6 +270,11 @@ static int list_from_json(const struct opt *table, void *config, const struct op
 		err_set(err, EINVAL, "must be an array, not %s", type_name(json));
 		return err_context(err, "%s", opt->name);
 	}
+	if (!opt_repeatable(opt) && json_array_size(json) > 1) {
+		err_set(err, EINVAL, "has %zu elements, but there can be one only",
+			json_array_size(json));
+		return err_context(err, "%s", opt->name);
+	}
 	for (size_t i = 0; i < json_array_size(json); i++) {
 		if (use_from_json(table, config, opt, json_array_get(json, i), err) < 0)
 			return err_context(err, "%s[%zu]", opt->name, i);
@@ -302,7 +307,7 @@ int opt_from_json(const struct opt *table, void *config, const json_t *json, str
 			opt++;
 		if (opt->name == NULL)
 			return opt_unknown("member", name, words, err);
-		if (opt_repeatable(opt)) {
+		if (opt_is_list(opt)) {
 			rc = list_from_json(table, config, opt, value, err);
 		} else {
 			rc = use_from_json(table, config, opt, value, err);

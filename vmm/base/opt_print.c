@@ -155,9 +155,12 @@ static void help_opt(const struct opt *opt, FILE *out)
 	if (is_on_by_default(opt))
 		column += fprintf(out, ", --no-%s", opt->name);
 	if (!is_flag(opt))
-		column += fprintf(out, " %s", value_text(&opt->keys[0], buf));
+		column += fprintf(out, " %s%s", opt->stands_alone ? "[" : "",
+				  value_text(&opt->keys[0], buf));
 	if (!opt->plain && opt->keys[1].name != NULL)
 		column += fprintf(out, "[,KEY=VALUE...]");
+	if (opt->stands_alone)
+		column += fprintf(out, "]");
 	opt_note(opt, note);
 	help_text(out, column, opt->help, note);
 	if (opt->plain)
@@ -265,9 +268,11 @@ static void man_opt(const struct opt *opt, FILE *out)
 	if (is_on_by_default(opt))
 		man_name(out, ", ", "--no-", opt->name);
 	if (!is_flag(opt))
-		man_value(out, " ", &opt->keys[0], "");
+		man_value(out, opt->stands_alone ? " [" : " ", &opt->keys[0], "");
 	if (!opt->plain && opt->keys[1].name != NULL)
 		fputs("[,\\fIKEY\\fR=\\fIVALUE\\fR...]", out);
+	if (opt->stands_alone)
+		fputc(']', out);
 	fputc('\n', out);
 	opt_note(opt, note);
 	man_body(out, opt->help, note);

@@ -1,0 +1,1 @@
+#include "clib.h"
