@@ -91,7 +91,6 @@ $(OBJ)/vmm.debug: $(OBJ)/vmm/main.o $(LIB) $(BARE_LIBS)
 $(BUILD)/vmm: $(OBJ)/vmm.debug
 	$(Q)strip -s -R .comment -R .note.gnu.build-id -o $@ $<
 
-# A test may put a function of its own in place of one of the library's (muldefs).
 $(OBJ)/unit/%: tests/unit/%.c $(LIB)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(filter-out -static-pie,$(MODE_LDFLAGS)) -MMD -MP \

@@ -66,8 +66,6 @@ struct blk_options {
 	uint64_t queues, iops, iops_burst, bw, bw_burst;
 };
 
-struct blk;
-
 struct blk_req {
 	struct virtqueue_chain chain;
 	struct blk *blk;
