@@ -390,7 +390,7 @@ static int add_forwards(struct args *a, unsigned i, const char *option, const ch
 /* Collect the name servers in file @path that are not on this host. Returns how many. */
 static unsigned name_servers(const char *path, char dns[DNS_MAX][64])
 {
-	char line[256], *save;
+	char line[256], *save = NULL;
 	unsigned n = 0;
 	FILE *file = fopen(path, "re");
 
