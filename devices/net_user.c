@@ -23,7 +23,7 @@
  *
  * Limits: one queue pair; IGMP and SCTP are not known to passt.
  *
- * #syscalls: recvfrom sendto waitid read close
+ * #syscalls: recvfrom sendto waitid read close pidfd_send_signal
  */
 #include <arpa/inet.h>
 #include <ctype.h>
