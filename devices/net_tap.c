@@ -21,9 +21,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/ethtool.h>
 #include <linux/if_tun.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -211,14 +213,22 @@ static int open_error(struct err *err)
 	return err_sys(err, code, "cannot open " TUN_PATH);
 }
 
-/* What can be known of why TUNSETIFF said no. @existed: the interface was there before. */
-static int attach_error(int code, const struct net_options *opt, bool existed, struct err *err)
+/* Is the interface of the tun driver? It calls itself that, also as a tap. */
+static bool is_tun(struct net_tap *tap)
 {
-	char path[64 + IFNAMSIZ];
+	struct ethtool_drvinfo info = { .cmd = ETHTOOL_GDRVINFO };
+	struct ifreq ifr = { .ifr_data = (char *)&info };
+
+	return interface_ioctl(tap, SIOCETHTOOL, &ifr) == 0 && strcmp(info.driver, "tun") == 0;
+}
+
+/* What can be known of why TUNSETIFF said no. @existed: the interface was there before. */
+static int attach_error(int code, struct net_tap *tap, const struct net_options *opt, bool existed,
+			struct err *err)
+{
 	bool multi = opt->queues > 1;
 
-	snprintf(path, sizeof(path), "/sys/class/net/%s/tun_flags", opt->tap);
-	if (code == EINVAL && existed && access(path, F_OK) < 0)
+	if (code == EINVAL && existed && !is_tun(tap))
 		return err_set(err, code, "there is an interface of that name which is no tap");
 	if ((code == EINVAL || code == E2BIG) && existed && multi)
 		return err_set(err, code,
@@ -247,20 +257,12 @@ static int attach_error(int code, const struct net_options *opt, bool existed, s
 	return err_sys(err, code, "cannot use it");
 }
 
-/* Descriptor number @i of the interface. -errno. */
-static int attach(const char *name, short flags)
+static int attach(int fd, const char *name, short flags)
 {
 	struct ifreq ifr = { .ifr_flags = flags };
-	int fd = open(TUN_PATH, O_RDWR | O_CLOEXEC | O_NONBLOCK), code;
 
-	if (fd < 0)
-		return -errno;
 	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%.15s", name);
-	if (ioctl(fd, TUNSETIFF, &ifr) == 0)
-		return fd;
-	code = errno;
-	close(fd);
-	return -code;
+	return ioctl(fd, TUNSETIFF, &ifr) < 0 ? -errno : 0;
 }
 
 static int open_queues(struct net_tap *tap, const struct net_options *opt, bool existed,
@@ -269,19 +271,20 @@ static int open_queues(struct net_tap *tap, const struct net_options *opt, bool 
 	short flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
 	struct net_backend *be = &tap->be;
 
-	if (access(TUN_PATH, R_OK | W_OK) < 0)
-		return open_error(err);
 	if (opt->queues > 1)
 		flags |= IFF_MULTI_QUEUE;
 	for (unsigned i = 0; i < opt->queues; i++) {
-		int fd = attach(opt->tap, flags);
+		int fd = open(TUN_PATH, O_RDWR | O_CLOEXEC | O_NONBLOCK), r;
 
-		/* One made for several queues can be used with one; it wants to hear that. */
-		if (fd == -EINVAL && opt->queues == 1 && existed)
-			fd = attach(opt->tap, (short)(flags | IFF_MULTI_QUEUE));
 		if (fd < 0)
-			return attach_error(-fd, opt, existed, err);
+			return open_error(err);
 		be->fd[be->pairs++] = fd;
+		r = attach(fd, opt->tap, flags);
+		/* One made for several queues can be used with one; it wants to hear that. */
+		if (r == -EINVAL && opt->queues == 1 && existed)
+			r = attach(fd, opt->tap, (short)(flags | IFF_MULTI_QUEUE));
+		if (r < 0)
+			return attach_error(-r, tap, opt, existed, err);
 	}
 	tap->attached = be->pairs;
 	return 0;

@@ -377,7 +377,8 @@ static int add_forwards(struct args *a, unsigned i, const char *option, const ch
 /* Collect the name servers in file @path that are not on this host. Returns how many. */
 static unsigned name_servers(const char *path, char dns[DNS_MAX][64])
 {
-	char line[256], *save;
+	static const char word[] = "nameserver";
+	char line[256];
 	unsigned n = 0;
 	FILE *file = fopen(path, "re");
 
@@ -385,14 +386,14 @@ static unsigned name_servers(const char *path, char dns[DNS_MAX][64])
 		return 0;
 	/* By hand, as sscanf() would make the program 75 KiB larger. */
 	while (n < DNS_MAX && fgets(line, sizeof(line), file) != NULL) {
-		const char *word = strtok_r(line, " \t\n", &save);
-		const char *addr = strtok_r(NULL, " \t\n", &save);
+		char *save = NULL, *first = strtok_r(line, " \t\n", &save);
+		char *server = strtok_r(NULL, " \t\n", &save);
 
-		if (word == NULL || addr == NULL || strcmp(word, "nameserver") != 0 ||
-		    strlen(addr) >= sizeof(dns[n]) || strncmp(addr, "127.", 4) == 0 ||
-		    strcmp(addr, "::1") == 0)
+		if (first == NULL || server == NULL || strcmp(first, word) != 0 ||
+		    strlen(server) >= sizeof(dns[n]) || strncmp(server, "127.", 4) == 0 ||
+		    strcmp(server, "::1") == 0)
 			continue;
-		strcpy(dns[n++], addr);
+		strcpy(dns[n++], server);
 	}
 	fclose(file);
 	return n;

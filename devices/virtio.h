@@ -42,8 +42,8 @@ struct virtio_transport;
 /* What the monitor lends to the devices it makes. All outlives them. */
 struct virtio_host {
 	struct gmem *mem;
-	struct loop *loop;		       /* the main one */
-	const char *vm_name;		       /* NULL: none was given */
+	struct loop *loop;	   /* the main one */
+	const char *vm_name;	   /* NULL: none was given */
 	struct chardevs *chardevs; /* who hears of console output and keys */
 };
 

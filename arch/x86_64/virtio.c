@@ -33,8 +33,9 @@ int virtio_check_config(const struct machine_config *cfg, struct err *err)
 	if (virtio_on_mmio(cfg) && cfg->pit && cfg->nvirtio > in_kernel_max)
 		return err_set(err, ENOSPC,
 			       "%u virtio devices on MMIO, but with --pit there are interrupts for "
-			       "%u: leave --pit out, or put the devices on PCI",
-			       cfg->nvirtio, in_kernel_max);
+			       "%u: leave --pit out%s",
+			       cfg->nvirtio, in_kernel_max,
+			       cfg->acpi ? ", or put the devices on PCI" : "");
 	return 0;
 }
 

@@ -536,6 +536,10 @@ START_TEST(test_eventfd)
 	for (unsigned i = 0; i < 3; i++)
 		say(0, "by exit");
 	ck_assert_int_eq(d.queue[0].ioeventfd, -1);
+	driver_start(&d, 0);
+	for (unsigned i = 0; i < VIRTIO_EXITS_MAX; i++)
+		say(0, "a new life");
+	ck_assert_int_ge(d.queue[0].ioeventfd, 0);
 }
 END_TEST
 
