@@ -17,7 +17,7 @@
  *
  * O_DIRECT (`direct`) is for the image; an overlay goes through the page cache.
  *
- * #syscalls: fcntl fstat ioctl
+ * #syscalls: fcntl fstat newfstatat ioctl munmap close
  */
 #include <errno.h>
 #include <fcntl.h>

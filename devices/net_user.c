@@ -23,12 +23,13 @@
  *
  * Limits: one queue pair; IGMP and SCTP are not known to passt.
  *
- * #syscalls: recvfrom sendto waitid read close
+ * #syscalls: recvfrom sendto waitid read close pidfd_send_signal
  */
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -312,17 +313,29 @@ static bool port_range(const char **text)
 	return port[1] == 0 || port[0] <= port[1];
 }
 
+/* ADDRESS[%INTERFACE], @len characters. */
+static bool address_ok(const char *text, size_t len)
+{
+	char copy[INET6_ADDRSTRLEN + 1 + IFNAMSIZ], *interface = copy;
+	uint8_t addr[16];
+
+	if (len >= sizeof(copy))
+		return false;
+	memcpy(copy, text, len);
+	copy[len] = '\0';
+	strsep(&interface, "%");
+	if (interface != NULL && (*interface == '\0' || strlen(interface) >= IFNAMSIZ))
+		return false;
+	return inet_pton(AF_INET, copy, addr) == 1 || inet_pton(AF_INET6, copy, addr) == 1;
+}
+
 /* [ADDRESS[%INTERFACE]/]PORTS[:PORTS] */
 static bool forward_ok(const char *text)
 {
 	const char *slash = strrchr(text, '/');
 
 	if (slash != NULL) {
-		for (const char *p = text; p < slash; p++) {
-			if (!isalnum((unsigned char)*p) && strchr(".:%_-", *p) == NULL)
-				return false;
-		}
-		if (!isxdigit((unsigned char)text[0]) && text[0] != ':')
+		if (!address_ok(text, (size_t)(slash - text)))
 			return false;
 		text = slash + 1;
 	}
@@ -377,8 +390,7 @@ static int add_forwards(struct args *a, unsigned i, const char *option, const ch
 /* Collect the name servers in file @path that are not on this host. Returns how many. */
 static unsigned name_servers(const char *path, char dns[DNS_MAX][64])
 {
-	static const char word[] = "nameserver";
-	char line[256];
+	char line[256], *save = NULL;
 	unsigned n = 0;
 	FILE *file = fopen(path, "re");
 
@@ -386,14 +398,14 @@ static unsigned name_servers(const char *path, char dns[DNS_MAX][64])
 		return 0;
 	/* By hand, as sscanf() would make the program 75 KiB larger. */
 	while (n < DNS_MAX && fgets(line, sizeof(line), file) != NULL) {
-		char *save = NULL, *first = strtok_r(line, " \t\n", &save);
-		char *server = strtok_r(NULL, " \t\n", &save);
+		const char *word = strtok_r(line, " \t\n", &save);
+		const char *addr = strtok_r(NULL, " \t\n", &save);
 
-		if (first == NULL || server == NULL || strcmp(first, word) != 0 ||
-		    strlen(server) >= sizeof(dns[n]) || strncmp(server, "127.", 4) == 0 ||
-		    strcmp(server, "::1") == 0)
+		if (word == NULL || addr == NULL || strcmp(word, "nameserver") != 0 ||
+		    strlen(addr) >= sizeof(dns[n]) || strncmp(addr, "127.", 4) == 0 ||
+		    strcmp(addr, "::1") == 0)
 			continue;
-		strcpy(dns[n++], server);
+		strcpy(dns[n++], addr);
 	}
 	fclose(file);
 	return n;

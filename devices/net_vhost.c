@@ -16,7 +16,7 @@
  * segmentation it never accepted, and gets it. It marks no dirty pages (VHOST_F_LOG_ALL is not
  * used); see virtio_net.c.
  *
- * #syscalls: ioctl read write
+ * #syscalls: ioctl read write eventfd2 epoll_ctl
  */
 #include <errno.h>
 #include <fcntl.h>

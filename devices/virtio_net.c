@@ -254,7 +254,8 @@ static void net_state(struct virtio_device *vdev, struct state *st)
 	net_mode_state(net, st);
 	if (!state_loading(st))
 		return;
-	net->fresh = false;
+	/* One that was still being set up takes what it negotiates when it comes. */
+	net->fresh = (vdev->status & VIRTIO_CONFIG_S_DRIVER_OK) == 0;
 	if (((net->mac[0] | net->config.mac[0]) & 1) != 0)
 		state_fail(st, "%s: a saved MAC address is a group address", vdev->name);
 }
@@ -426,7 +427,7 @@ static int open_vhost(struct net *net, const struct net_options *opt, struct err
 	if (net->vhost != NULL)
 		return 0;
 	if (opt->vhost == NET_VHOST_ON)
-		return -err->code;
+		return err_context(err, "%s", net->vdev.name);
 	log_debug("%s: without vhost: %s", net->vdev.name, err->msg);
 	*err = (struct err)ERR_INIT;
 	return 0;

@@ -176,6 +176,7 @@ static int walk_chain(struct virtqueue *vq, struct walk *w, uint16_t head)
 {
 	const struct vring_desc *table = vq->desc_ring;
 	uint32_t size = vq->size, i = head;
+	bool indirect = false; /* not to be told from @table: one may lie where the other does */
 
 	for (unsigned n = 0;;) {
 		struct vring_desc desc = read_desc(&table[i]);
@@ -183,7 +184,7 @@ static int walk_chain(struct virtqueue *vq, struct walk *w, uint16_t head)
 		if ((desc.flags & VRING_DESC_F_INDIRECT) != 0) {
 			if (!vq->indirect)
 				return broken(vq, "an indirect descriptor was not negotiated");
-			if (table != vq->desc_ring)
+			if (indirect)
 				return broken(vq, "an indirect table refers to another");
 			if ((desc.flags & VRING_DESC_F_NEXT) != 0)
 				return broken(vq, "an indirect descriptor has a next one");
@@ -193,6 +194,7 @@ static int walk_chain(struct virtqueue *vq, struct walk *w, uint16_t head)
 			if (table == NULL)
 				return broken(vq, "an indirect table is not in RAM");
 			size = desc.len / sizeof(desc);
+			indirect = true;
 			i = 0;
 			continue; /* once at most, so the loop stays bounded */
 		}

@@ -3,14 +3,14 @@
  * A driver that breaks the rules. It attacks a device in many ways, and after each attack uses
  * that device and another one as a driver should: the monitor must have survived, and the
  * device must work again after a reset. Prints "survived NAME" for each, or "NAME: " and what no
- * longer works; "done" at the end.
+ * longer works; "done N attacks, N failures" at the end.
  *
  * Words: dev=blk|net|console|rng, the one attacked; other=, the one that must not suffer (if of
  * the same type, the second);
  * transport=; attack=NAME,NAME.. (all); skip=NAME,..; seed= and rounds= for what depends on
- * chance; mem= the MiB of RAM (64); khz=; smp=1 when there is a second CPU, which changes descriptors
- * behind the device's back; pause=1 to print "before" and "after" around the attacks, each time
- * waiting for a byte on the serial port.
+ * chance; kicks= (100000) for the storm; mem= the MiB of RAM (64); khz=; smp=1 when there is a second CPU, which changes descriptors
+ * behind the device's back; passes=N, all attacks N times; pause=1 to wait for a byte on the serial
+ * port after "pause" was printed, which is done before and after each pass.
  *
  * Runs at privilege level 3, to be fast. Local APICs stay off: interrupts go nowhere.
  */
@@ -201,7 +201,7 @@ static const char *use(struct vdev *v)
 	return NULL;
 }
 
-static unsigned failures;
+static unsigned attacks, failures;
 
 static void judge(const char *name, const char *whose, const char *wrong)
 {
@@ -223,6 +223,7 @@ static void run(const struct attack *table, struct vdev *v, struct vdev *other)
 			continue;
 		if (arg_number("verbose", 0) != 0)
 			print("attack %s\n", a->name);
+		attacks++;
 		a->run(v);
 		ram_release(mark);
 		judge(a->name, "the other device", use(other));
@@ -273,12 +274,14 @@ void main(void)
 	enter_user();
 	judge("at first", "the device", use(&v));
 	judge("at first", "the other device", use(&other));
-	wait_for_byte("before");
-	run(ring_attacks, &v, &other);
-	run(register_attacks, &v, &other);
-	run(pci_attacks, &v, &other);
-	run(device_attacks, &v, &other);
-	wait_for_byte("after");
-	print("done\n");
+	wait_for_byte("pause");
+	for (uint64_t pass = arg_number("passes", 1); pass > 0; pass--) {
+		run(ring_attacks, &v, &other);
+		run(register_attacks, &v, &other);
+		run(pci_attacks, &v, &other);
+		run(device_attacks, &v, &other);
+		wait_for_byte("pause");
+	}
+	print("done %u attacks, %u failures\n", attacks, failures);
 	leave(failures > 0);
 }

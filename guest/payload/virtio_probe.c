@@ -31,7 +31,7 @@ static uintptr_t bar(uintptr_t function, unsigned n)
 	return rd32(function + PCI_BAR0 + 4 * n) & ~(uintptr_t)15;
 }
 
-/* Give BARs without an address one, where the word bars= says so. */
+/* Give BARs that have no address below 4 GiB one, where the word bars= says so. */
 static void assign_bars(uintptr_t function)
 {
 	static uintptr_t next;
@@ -50,7 +50,7 @@ static void assign_bars(uintptr_t function)
 		wr32(reg, ~0u);
 		mask = rd32(reg) & ~15u;
 		wr32(reg, old);
-		if (mask != 0 && (old & ~15u) == 0) {
+		if (mask != 0 && ((old & ~15u) == 0 || (wide && rd32(reg + 4) != 0))) {
 			next = (next + ~mask) & mask;
 			wr32(reg, (uint32_t)next);
 			if (wide)

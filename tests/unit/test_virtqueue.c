@@ -218,6 +218,9 @@ START_TEST(test_lies)
 		(struct vring_desc){ table, 16, INDIR, 0 };
 	desc(1, table, 16, INDIR, 0);
 	refused(1, "another");
+	/* The descriptor table as an indirect one, whose first refers to itself: no end once. */
+	desc(0, vq->desc, 16 * QSIZE, INDIR, 0);
+	refused(0, "another");
 	*(struct vring_desc *)driver_ptr(&d, table, 16) = (struct vring_desc){ buf, 16, NEXT, 1 };
 	desc(1, table, 16, INDIR, 0);
 	refused(1, "next");
