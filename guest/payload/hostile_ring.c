@@ -200,20 +200,20 @@ static void lengths(struct vdev *v)
 
 static void indirect(struct vdev *v)
 {
-	for (unsigned i = 0; i < 16 * v->queues; i++) {
+	for (unsigned i = 0; i < 20 * v->queues; i++) {
 		uintptr_t mark = ram_mark();
 		struct vdesc *t = (struct vdesc *)ram_alloc(65536, 16), *d;
 		struct vq vq;
 		unsigned n = 4;
 
-		if (!alive(v, i % 16 == 15 ? 0 : ALL, i / 16, &vq))
+		if (!alive(v, i % 20 == 15 ? 0 : ALL, i / 20, &vq))
 			continue;
 		d = vq.desc;
 		for (uint16_t k = 0; k < 4096; k++)
 			put_desc(&t[k], (uintptr_t)victim, 16, DESC_NEXT, k + 1);
 		put_desc(&d[0], (uintptr_t)t, 64, DESC_INDIRECT, 0);
 		t[3].flags = DESC_WRITE;
-		switch (i % 16) {
+		switch (i % 20) {
 		case 0: /* nested */
 			put_desc(&t[0], (uintptr_t)t, 64, DESC_INDIRECT, 0);
 			break;
@@ -265,6 +265,23 @@ static void indirect(struct vdev *v)
 			d[0].addr = bad_address();
 			break;
 		case 15: /* not negotiated */
+			break;
+		case 16: /* the descriptor table itself: it leads back to it */
+			d[0].addr = (uintptr_t)d;
+			d[0].len = 16;
+			break;
+		case 17:
+			put_desc(&d[0], (uintptr_t)d, 16u * vq.size, DESC_INDIRECT, 1);
+			put_desc(&d[1], (uintptr_t)d, 16u * vq.size, DESC_NEXT, 0);
+			n = 1;
+			break;
+		case 18: /* a part of it, and the other rings */
+			put_desc(&d[0], (uintptr_t)&d[4], 64, DESC_INDIRECT, 0);
+			put_desc(&d[4], (uintptr_t)d, 16, DESC_NEXT, 1);
+			put_desc(&d[5], (uintptr_t)d, 16, DESC_INDIRECT, 0);
+			break;
+		case 19:
+			put_desc(&d[0], (uintptr_t)vq.avail & ~15ul, 128, DESC_INDIRECT, 0);
 			break;
 		}
 		offer(&vq, n == 1 ? 1 : 0);
