@@ -231,7 +231,9 @@ static void check(struct bench *b)
 		}
 		CHECK(bytes == rx->bytes && segments == rx->iov_end - rx->iov_first);
 		CHECK(rx->iov_end <= NET_WINDOW_IOV);
-		if (vq->started && vq->broken == NULL && b->net->running)
+		/* A device that broke may have a chain it did not give back. */
+		if (vq->started && vq->broken == NULL && b->net->running &&
+		    virtio_live(&b->net->vdev))
 			CHECK((uint16_t)(vq->next_avail - vq->next_used) == rx->n);
 	}
 }
