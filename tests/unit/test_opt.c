@@ -138,16 +138,21 @@ static void again(void)
 }
 
 /* A command line of words separated by '|'. */
-static int parse(const char *line, bool stop)
+static int parse_line(const struct opt *options, void *to, const char *line, bool stop)
 {
 	char *words[64], *copy = strdup(line);
 	int n = 0, rc;
 
 	for (char *p = copy; *line != '\0' && p != NULL;)
 		words[n++] = strsep(&p, "|");
-	rc = opt_parse(table, &config, n, words, stop, &used, &err);
+	rc = opt_parse(options, to, n, words, stop, &used, &err);
 	free(copy);
 	return rc;
+}
+
+static int parse(const char *line, bool stop)
+{
+	return parse_line(table, &config, line, stop);
 }
 
 static struct disk *disk(size_t i)
@@ -333,6 +338,60 @@ START_TEST(test_bare)
 	again();
 	ck_assert_int_lt(parse("-d|a,overlay,overlay=b", false), 0);
 	ck_assert_str_eq(err.msg, "--disk: key 'overlay' given twice");
+}
+END_TEST
+
+/* Options that need no value; a list of at most one, which is replaced and not added to. */
+struct alone {
+	struct opt_seen seen;
+	struct opt_list rngs, consoles;
+};
+static const struct opt alone_table[] = {
+	{ "rng", .keys = disk_keys + 2, .offset = offsetof(struct alone, rngs),
+	  .size = sizeof(struct disk), .max = 1, .stands_alone = true, .help = "Numbers." },
+	{ "console", 'C', .keys = disk_keys + 2, .offset = offsetof(struct alone, consoles),
+	  .size = sizeof(struct disk), .max = 3, .stands_alone = true },
+	{ NULL }
+};
+
+static int parse_alone(struct alone *a, const char *line)
+{
+	opt_free(alone_table, a);
+	memset(a, 0, sizeof(*a));
+	ck_assert_int_eq(opt_defaults(alone_table, a, &err), 0);
+	return parse_line(alone_table, a, line, false);
+}
+
+START_TEST(test_alone)
+{
+	struct alone a = { 0 };
+	json_t *json;
+
+	ck_assert_int_eq(parse_alone(&a, "--console|--rng|-C|format=raw|-C|--|x"), 0);
+	ck_assert_int_eq(used, 6);
+	ck_assert_uint_eq(a.rngs.n, 1);
+	ck_assert_str_eq(((struct disk *)a.rngs.items)->serial, "none");
+	ck_assert_uint_eq(a.consoles.n, 3);
+	ck_assert_int_eq(((struct disk *)a.consoles.items)[1].format, 1);
+	ck_assert_int_eq(opt_apply(alone_table, &a, "rng", "rate=7", &err), 0);
+	ck_assert_uint_eq(a.rngs.n, 1);
+	ck_assert_uint_eq(((struct disk *)a.rngs.items)->rate, 7);
+	json = opt_to_json(alone_table, &a);
+	ck_assert_uint_eq(json_array_size(json_object_get(json, "rng")), 1);
+	opt_free(alone_table, &a);
+	ck_assert_int_eq(opt_from_json(alone_table, &a, json, &err), 0);
+	ck_assert_uint_eq(a.rngs.n, 1);
+	ck_assert_uint_eq(a.consoles.n, 3);
+	json_array_append_new(json_object_get(json, "rng"), json_object());
+	ck_assert_int_eq(opt_from_json(alone_table, &a, json, &err), -EINVAL);
+	ck_assert_str_eq(err.msg, "rng: has 2 elements, but there can be one only");
+	json_decref(json);
+	ck_assert_int_eq(parse_alone(&a, "--rng|--rng"), -EINVAL);
+	ck_assert_str_eq(err.msg, "--rng given twice");
+	ck_assert_int_eq(parse_alone(&a, "-C|-C|-C|-C"), -EINVAL);
+	ck_assert_int_eq(parse_alone(&a, "--rng="), -EINVAL);
+	ck_assert_str_eq(err.msg, "--rng: needs a value (TEXT)");
+	opt_free(alone_table, &a);
 }
 END_TEST
 
@@ -897,6 +956,7 @@ int main(int argc, char **argv)
 	tcase_add_test(tc, test_forms);
 	tcase_add_test(tc, test_groups);
 	tcase_add_test(tc, test_bare);
+	tcase_add_test(tc, test_alone);
 	tcase_add_test(tc, test_plain);
 	tcase_add_test(tc, test_flags);
 	tcase_add_test(tc, test_dash_values);
