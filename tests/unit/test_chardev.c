@@ -137,9 +137,16 @@ static void make_terminal(void)
 	ck_assert_int_eq(ioctl(slave, TIOCSCTTY, 0), 0);
 }
 
+/* The kernel takes what is typed to the other side on a thread of its own: wait for all of it. */
 static void type(const char *text, size_t len)
 {
+	int before, now;
+
+	ck_assert_int_eq(ioctl(slave, FIONREAD, &before), 0);
 	ck_assert_int_eq(write(master, text, len), (ssize_t)len);
+	do {
+		ck_assert_int_eq(ioctl(slave, FIONREAD, &now), 0);
+	} while (now < before + (int)len && usleep(1000) == 0);
 	run();
 }
 
