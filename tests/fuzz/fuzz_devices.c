@@ -9,8 +9,6 @@
  * in the middle the rest is zeroes. See step().
  */
 #include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include "devices/acpi_pm.h"
 #include "devices/bus.h"
@@ -19,9 +17,8 @@
 #include "devices/pci.h"
 #include "devices/rtc.h"
 #include "devices/serial.h"
+#include "tests/fuzz/fuzz.h"
 #include "vmm/base/log.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define PINS	     24
 #define STEPS_MAX    4096
@@ -53,28 +50,6 @@ struct machine {
 	uint8_t appetite; /* of the backend */
 	uint64_t msgs;
 };
-
-struct input {
-	const uint8_t *data;
-	size_t size;
-};
-
-#define CHECK(x)                                                                                   \
-	do {                                                                                       \
-		if (!(x)) {                                                                        \
-			fprintf(stderr, "%d: not true: %s\n", __LINE__, #x);                       \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
-
-static uint64_t take(struct input *in, unsigned len)
-{
-	uint64_t value = 0;
-
-	for (unsigned i = 0; i < len && in->size > 0; i++, in->size--)
-		value |= (uint64_t)*in->data++ << 8 * i;
-	return value;
-}
 
 /* --- The outside of the devices --- */
 
@@ -316,7 +291,7 @@ static void step(struct machine *m, struct input *in)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct input in = { .data = data, .size = size };
+	struct input in = { .data = data, .left = size };
 	struct state *save1, *load, *save2;
 	struct err err = ERR_INIT;
 	struct machine m1, m2;
@@ -325,7 +300,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	log_set_level(LOG_ERROR);
 	machine_init(&m1);
-	for (unsigned i = 0; i < STEPS_MAX && in.size > 0; i++)
+	for (unsigned i = 0; i < STEPS_MAX && in.left > 0; i++)
 		step(&m1, &in);
 
 	save1 = state_new_save();

@@ -8,27 +8,19 @@
  * -fsanitize=fuzzer,address,undefined.
  */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include "arch/x86_64/kernel.h"
 #include "arch/x86_64/map.h"
+#include "tests/fuzz/fuzz.h"
 
 #define LOW_SIZE  (4ULL << 20)
 #define HIGH_SIZE (2ULL << 20)
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(bool holds)
-{
-	if (!holds)
-		abort();
-}
-
 static void check_sentence(const struct err *err, const char *prefix)
 {
-	require(err->code > 0 && strncmp(err->msg, prefix, strlen(prefix)) == 0);
+	CHECK(err->code > 0 && strncmp(err->msg, prefix, strlen(prefix)) == 0);
 }
 
 static void try_initrd(struct gmem *mem, const char *path, const struct kernel_image *image)
@@ -40,9 +32,9 @@ static void try_initrd(struct gmem *mem, const char *path, const struct kernel_i
 		check_sentence(&err, "initrd ");
 		return;
 	}
-	require(addr >= MAP_HIGH_RAM && addr + len - 1 <= image->initrd_max);
-	require(gmem_ptr(mem, addr, len) != NULL);
-	require(addr >= image->end || addr + len <= image->start);
+	CHECK(addr >= MAP_HIGH_RAM && addr + len - 1 <= image->initrd_max);
+	CHECK(gmem_ptr(mem, addr, len) != NULL);
+	CHECK(addr >= image->end || addr + len <= image->start);
 }
 
 static void try_kernel(struct gmem *mem, const char *path, enum kernel_entry want)
@@ -54,13 +46,13 @@ static void try_kernel(struct gmem *mem, const char *path, enum kernel_entry wan
 		check_sentence(&err, "kernel ");
 		return;
 	}
-	require(image.entry_kind == KERNEL_ENTRY_LINUX64 || image.entry_kind == KERNEL_ENTRY_PVH);
-	require(want == KERNEL_ENTRY_AUTO || image.entry_kind == want);
-	require(image.start >= MAP_HIGH_RAM && image.start < image.end);
-	require(image.entry >= image.start && image.entry < image.end);
-	require(gmem_ptr(mem, image.entry, 1) != NULL && gmem_ptr(mem, image.end - 1, 1) != NULL);
-	require(image.setup_header_size <= sizeof(image.setup_header));
-	require(image.cmdline_max < MAP_CMDLINE_MAX);
+	CHECK(image.entry_kind == KERNEL_ENTRY_LINUX64 || image.entry_kind == KERNEL_ENTRY_PVH);
+	CHECK(want == KERNEL_ENTRY_AUTO || image.entry_kind == want);
+	CHECK(image.start >= MAP_HIGH_RAM && image.start < image.end);
+	CHECK(image.entry >= image.start && image.entry < image.end);
+	CHECK(gmem_ptr(mem, image.entry, 1) != NULL && gmem_ptr(mem, image.end - 1, 1) != NULL);
+	CHECK(image.setup_header_size <= sizeof(image.setup_header));
+	CHECK(image.cmdline_max < MAP_CMDLINE_MAX);
 	try_initrd(mem, path, &image);
 }
 
@@ -72,11 +64,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	char path[32];
 	int fd = memfd_create("kernel", MFD_CLOEXEC);
 
-	require(fd >= 0 && write(fd, data, size) == (ssize_t)size);
+	CHECK(fd >= 0 && write(fd, data, size) == (ssize_t)size);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	require(gmem_init(&mem, &cfg, &err) == 0);
-	require(gmem_add_region(&mem, 0, LOW_SIZE, &err) == 0);
-	require(gmem_add_region(&mem, MAP_4G, HIGH_SIZE, &err) == 0);
+	CHECK(gmem_init(&mem, &cfg, &err) == 0);
+	CHECK(gmem_add_region(&mem, 0, LOW_SIZE, &err) == 0);
+	CHECK(gmem_add_region(&mem, MAP_4G, HIGH_SIZE, &err) == 0);
 	try_kernel(&mem, path, KERNEL_ENTRY_AUTO);
 	try_kernel(&mem, path, KERNEL_ENTRY_LINUX64);
 	try_kernel(&mem, path, KERNEL_ENTRY_PVH);

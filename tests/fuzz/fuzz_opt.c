@@ -5,8 +5,8 @@
  * The first byte says which: even, the rest is words separated by newlines; odd, it is
  * JSON. Whatever is accepted must survive the way to JSON and back.
  */
-#include <stdlib.h>
 #include <string.h>
+#include "tests/fuzz/fuzz.h"
 #include "vmm/base/opt.h"
 
 #define MAX_WORDS 32
@@ -75,8 +75,7 @@ static char *to_text(const struct config *config)
 	json_t *json = opt_to_json(table, config);
 	char *text = json_dumps(json, 0);
 
-	if (text == NULL)
-		abort();
+	CHECK(text != NULL);
 	json_decref(json);
 	return text;
 }
@@ -89,12 +88,10 @@ static void check(const struct config *config)
 	char *text = to_text(config), *again;
 	json_t *json = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
 
-	if (json == NULL || opt_defaults(table, &other, &err) < 0 ||
-	    opt_from_json(table, &other, json, &err) < 0)
-		abort();
+	CHECK(json != NULL && opt_defaults(table, &other, &err) == 0);
+	CHECK(opt_from_json(table, &other, json, &err) == 0);
 	again = to_text(&other);
-	if (strcmp(text, again) != 0)
-		abort();
+	CHECK(strcmp(text, again) == 0);
 	json_decref(json);
 	free(text);
 	free(again);
@@ -109,12 +106,10 @@ static int parse_words(struct config *config, char *text, struct err *err)
 	for (char *p = text; p != NULL && argc < MAX_WORDS;)
 		argv[argc++] = strsep(&p, "\n");
 	rc = opt_parse(table, config, argc, argv, text[0] == '-', &used, err);
-	if (rc == 0 && (used < 0 || used > argc))
-		abort();
+	CHECK(rc != 0 || (used >= 0 && used <= argc));
 	return rc;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct config config = { 0 };
@@ -128,8 +123,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	text = malloc(size);
 	memcpy(text, data + 1, size - 1);
 	text[size - 1] = '\0';
-	if (opt_defaults(table, &config, &err) < 0)
-		abort();
+	CHECK(opt_defaults(table, &config, &err) == 0);
 	if (data[0] % 2 == 0) {
 		rc = parse_words(&config, text, &err);
 	} else {
@@ -140,8 +134,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	if (rc == 0)
 		check(&config);
-	else if (err.code != 0 && err.msg[0] == '\0')
-		abort();
+	else
+		CHECK(err.code == 0 || err.msg[0] != '\0');
 	opt_free(table, &config);
 	free(text);
 	return 0;

@@ -4,9 +4,8 @@
  * before a checksum that are right, loaded by a device that uses every type of field.
  * What loads without an error must come out the same when it is saved and loaded again.
  */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include "tests/fuzz/fuzz.h"
 #include "vmm/base/state.h"
 
 struct queue {
@@ -36,8 +35,7 @@ static void device_state(struct device *dev, struct state *s)
 	state_bool(s, "e", &dev->e);
 	state_bytes(s, "f", dev->bytes, sizeof(dev->bytes));
 	state_blob(s, "g", dev->blob, &dev->blob_len, sizeof(dev->blob));
-	if (dev->blob_len > sizeof(dev->blob))
-		abort();
+	CHECK(dev->blob_len <= sizeof(dev->blob));
 	for (int i = 0; i < 3; i++) {
 		char name[2] = { (char)('0' + i), '\0' };
 
@@ -60,14 +58,12 @@ static int load(struct device *dev, const void *data, size_t len)
 	int rc;
 
 	if (s == NULL) {
-		if (err.code == 0 || err.msg[0] == '\0')
-			abort();
+		CHECK(err.code != 0 && err.msg[0] != '\0');
 		return -err.code;
 	}
 	device_state(dev, s);
 	rc = state_finish(s, NULL, NULL, &err);
-	if ((rc < 0) != (err.code != 0))
-		abort();
+	CHECK((rc < 0) == (err.code != 0));
 	state_free(s);
 	return rc;
 }
@@ -82,11 +78,9 @@ static void check(struct device *dev)
 
 	device_state(dev, s);
 	memset(&other, 0, sizeof(other));
-	if (state_finish(s, &data, &len, &err) < 0 || load(&other, data, len) < 0)
-		abort();
-	if (memcmp(dev->blob, other.blob, sizeof(other.blob)) != 0 || dev->d != other.d ||
-	    dev->blob_len != other.blob_len || dev->queues[2].size != other.queues[2].size)
-		abort();
+	CHECK(state_finish(s, &data, &len, &err) == 0 && load(&other, data, len) == 0);
+	CHECK(memcmp(dev->blob, other.blob, sizeof(other.blob)) == 0 && dev->d == other.d);
+	CHECK(dev->blob_len == other.blob_len && dev->queues[2].size == other.queues[2].size);
 	state_free(s);
 }
 
@@ -103,7 +97,6 @@ static uint64_t crc64(const uint8_t *p, size_t len)
 	return ~crc;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct device dev = { 0 };

@@ -11,14 +11,12 @@
 #include <errno.h>
 #include <linux/virtio_blk.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include "devices/virtio.h"
+#include "tests/fuzz/fuzz.h"
 #include "vmm/base/log.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define RAM	   0x10000ULL
 #define RAM_HIGH   0x2000ULL /* a second region right behind it */
@@ -28,14 +26,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define USED	   0x300ULL
 #define DISK_BYTES 65536
 #define STEPS_MAX  512
-
-#define CHECK(cond)                                                                                \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			fprintf(stderr, "not true: %s (line %d)\n", #cond, __LINE__);              \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
 
 /* Made once and kept: what is to be found is in the device, not in opening files. */
 struct machine {
@@ -49,20 +39,6 @@ struct machine {
 	int fd;
 	uint16_t avail;
 };
-
-struct input {
-	const uint8_t *data;
-	size_t left;
-};
-
-static uint64_t take(struct input *in, unsigned bytes)
-{
-	uint64_t v = 0;
-
-	for (unsigned i = 0; i < bytes && in->left > 0; i++, in->data++, in->left--)
-		v |= (uint64_t)*in->data << 8 * i;
-	return v;
-}
 
 static void on_interrupt(struct virtio_transport *t, int q)
 {

@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -19,6 +18,7 @@
 #include <linux/virtio_console.h>
 #include "devices/virtio.h"
 #include "devices/virtio_console.h"
+#include "tests/fuzz/fuzz.h"
 #include "vmm/base/log.h"
 
 #define RAM	    0x40000ULL
@@ -30,19 +30,6 @@
 #define USED	    0x200
 #define DATA	    0x10000ULL
 #define OPERATIONS  200
-
-#define CHECK(cond)                                                                                \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			fprintf(stderr, "not true: %s (line %d)\n", #cond, __LINE__);              \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
-
-struct input {
-	const uint8_t *data;
-	size_t left;
-};
 
 struct bench {
 	struct gmem mem;
@@ -57,15 +44,6 @@ struct bench {
 	int client;
 	char path[64];
 };
-
-static uint64_t take(struct input *in, unsigned bytes)
-{
-	uint64_t v = 0;
-
-	for (unsigned i = 0; i < bytes && in->left > 0; i++, in->data++, in->left--)
-		v |= (uint64_t)*in->data << 8 * i;
-	return v;
-}
 
 static void on_interrupt(struct virtio_transport *t, int q)
 {
@@ -328,7 +306,6 @@ static void bench_fini(struct bench *b)
 	gmem_fini(&b->mem);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in = { .data = data, .left = size };

@@ -10,8 +10,6 @@
 #include "devices/virtio_mmio.h"
 #include "tests/fuzz/transport_fuzz.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 #define BASE 0xe8100000ULL
 
 struct line {
@@ -90,7 +88,7 @@ static void step(struct env *env, struct fake *f, struct virtio_mmio *mmio, stru
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct input in = { .data = data, .size = size };
+	struct input in = { .data = data, .left = size };
 	struct line line = { .line = { .set = line_set, .chip = &line } };
 	struct state *save1, *load, *save2;
 	struct virtio_mmio *mmio, *other;
@@ -107,7 +105,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	other = virtio_mmio_new(&g.vdev, &env.bus, BASE + VIRTIO_MMIO_SIZE, line.line,
 				&env.ioeventfd, &err);
 	CHECK(mmio != NULL && other != NULL);
-	for (unsigned i = 0; i < STEPS_MAX && in.size > 0; i++)
+	for (unsigned i = 0; i < STEPS_MAX && in.left > 0; i++)
 		step(&env, &f, mmio, &in);
 	CHECK(!line.level);
 

@@ -10,13 +10,10 @@
  *
  * Input: 1 byte pairs (1 or 2) and features, then operations, see operate().
  */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include "tests/fuzz/fuzz.h"
 #include "tests/unit/net_util.h"
 #include "vmm/base/log.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define RAM	  0x20000ULL
 #define QUEUES	  5
@@ -26,19 +23,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define USED(q)	  (RINGS(q) + 0x800)
 #define BUFFERS	  0x5000ULL
 #define STEPS_MAX 2000
-
-#define CHECK(cond)                                                                                \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			fprintf(stderr, "not true: %s (line %d)\n", #cond, __LINE__);              \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
-
-struct input {
-	const uint8_t *data;
-	size_t left;
-};
 
 struct bench {
 	struct gmem mem;
@@ -50,15 +34,6 @@ struct bench {
 	uint16_t avail[QUEUES], next_desc[QUEUES];
 	uint64_t at; /* next buffer */
 };
-
-static uint64_t take(struct input *in, unsigned bytes)
-{
-	uint64_t v = 0;
-
-	for (unsigned i = 0; i < bytes && in->left > 0; i++, in->data++, in->left--)
-		v |= (uint64_t)*in->data << 8 * i;
-	return v;
-}
 
 static uint8_t *ram(struct bench *b, uint64_t gpa)
 {

@@ -11,8 +11,6 @@
 #include "devices/virtio_pci.h"
 #include "tests/fuzz/transport_fuzz.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 #define ECAM	 0xe8000000ULL
 #define FN(n)	 (ECAM + (((n) + 1ULL) << 15))
 #define PLACE(n) (0xc0000000ULL + (n)*0x4000ULL) /* every other one overlaps its neighbours */
@@ -183,7 +181,7 @@ static void machine_state(struct machine *m, struct state *st)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct input in = { .data = data, .size = size };
+	struct input in = { .data = data, .left = size };
 	struct state *save1, *load, *save2;
 	struct err err = ERR_INIT;
 	const void *file1, *file2;
@@ -191,7 +189,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	size_t len1, len2;
 
 	machine_init(&m);
-	for (unsigned i = 0; i < STEPS_MAX && in.size > 0; i++)
+	for (unsigned i = 0; i < STEPS_MAX && in.left > 0; i++)
 		step(&m, &in);
 	for (unsigned i = 0; i < 2; i++)
 		virtio_quiesce(&m.fake[i].vdev);

@@ -8,10 +8,9 @@
  * Input: 1 byte features and layout, 1 byte size (2 to the power of; or any, with 0x80),
  * [3 x 8 bytes addresses], then operations: 1 byte and its operands, see operate().
  */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include "devices/virtqueue.h"
+#include "tests/fuzz/fuzz.h"
 
 /* Two regions side by side, a hole, a third. */
 #define LOW	 0x10000ULL
@@ -20,19 +19,6 @@
 #define HIGH	 0x4000ULL
 #define MAX_SIZE 16
 #define SLOTS	 (MAX_SIZE + 1)
-
-#define CHECK(cond)                                                                                \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			fprintf(stderr, "not true: %s (line %d)\n", #cond, __LINE__);              \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
-
-struct input {
-	const uint8_t *data;
-	size_t left;
-};
 
 /* A chain that is out. */
 struct slot {
@@ -49,15 +35,6 @@ struct bench {
 	bool tracking;
 	struct slot slot[SLOTS];
 };
-
-static uint64_t take(struct input *in, unsigned bytes)
-{
-	uint64_t v = 0;
-
-	for (unsigned i = 0; i < bytes && in->left > 0; i++, in->data++, in->left--)
-		v |= (uint64_t)*in->data << 8 * i;
-	return v;
-}
 
 /* An address: mostly RAM, near borders often enough. */
 static uint64_t take_gpa(struct input *in)
@@ -331,7 +308,6 @@ descriptor:
 	}
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct bench b;
@@ -340,14 +316,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct err err = ERR_INIT;
 
 	memset(&b, 0, sizeof(b));
-	if (gmem_init(&b.mem, &cfg, &err) < 0 || gmem_add_region(&b.mem, 0, LOW, &err) < 0 ||
-	    gmem_add_region(&b.mem, LOW, MIDDLE, &err) < 0 ||
-	    gmem_add_region(&b.mem, HIGH_AT, HIGH, &err) < 0)
-		abort();
+	CHECK(gmem_init(&b.mem, &cfg, &err) == 0);
+	CHECK(gmem_add_region(&b.mem, 0, LOW, &err) == 0);
+	CHECK(gmem_add_region(&b.mem, LOW, MIDDLE, &err) == 0);
+	CHECK(gmem_add_region(&b.mem, HIGH_AT, HIGH, &err) == 0);
 	b.vq.max_size = MAX_SIZE;
 	b.tracking = (take(&in, 1) & 1) != 0;
-	if (b.tracking && gmem_dirty_start(&b.mem, &err) < 0)
-		abort();
+	CHECK(!b.tracking || gmem_dirty_start(&b.mem, &err) == 0);
 	start(&b, &in, false);
 	while (in.left > 0)
 		operate(&b, &in);

@@ -7,22 +7,13 @@
 #define TESTS_FUZZ_TRANSPORT_FUZZ_H
 
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include "devices/irq.h"
 #include "devices/virtio.h"
+#include "tests/fuzz/fuzz.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
-
-#define CHECK(x)                                                                                   \
-	do {                                                                                       \
-		if (!(x)) {                                                                        \
-			fprintf(stderr, "%d: not true: %s\n", __LINE__, #x);                       \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
 
 #define RAM	  0x10000ULL
 #define QUEUES	  2
@@ -31,20 +22,6 @@
 #define DRIVER(q) (RINGS(q) + 0x400)
 #define DEVICE(q) (RINGS(q) + 0x800)
 #define STEPS_MAX 2048
-
-struct input {
-	const uint8_t *data;
-	size_t size;
-};
-
-static inline uint64_t take(struct input *in, unsigned len)
-{
-	uint64_t value = 0;
-
-	for (unsigned i = 0; i < len && in->size > 0; i++, in->size--)
-		value |= (uint64_t)*in->data++ << 8 * i;
-	return value;
-}
 
 /* --- The device --- */
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the tests of devices share: a line that remembers, accesses, saving and loading. */
+/*
+ * What the tests of devices share: a line, events and output that are remembered, accesses,
+ * saving and loading.
+ */
 #ifndef TESTS_UNIT_DEVICE_UTIL_H
 #define TESTS_UNIT_DEVICE_UTIL_H
 
@@ -52,6 +55,24 @@ static inline struct machine_events *test_events(struct test_events *seen)
 {
 	*seen = (struct test_events){ .ev.report = test_report };
 	return &seen->ev;
+}
+
+/* What a guest printed, in order; what is too much is only counted in the mark. */
+struct test_output {
+	char data[1 << 16];
+	size_t n;
+};
+
+/* For struct chardevs, whose owner is the struct test_output. */
+static inline void test_printed(void *owner, size_t *mark, const char *data, size_t len)
+{
+	struct test_output *heard = owner;
+
+	*mark += len;
+	if (len > sizeof(heard->data) - heard->n)
+		len = sizeof(heard->data) - heard->n;
+	memcpy(heard->data + heard->n, data, len);
+	heard->n += len;
 }
 
 /* Accesses to a device without a bus. */

@@ -4,25 +4,24 @@
  * are shared, files, what is kept and what is not. Sockets and ptys under load are in
  * test_virtio_console.c.
  */
-#include <check.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
 #include "devices/chardev.h"
+#include "tests/unit/device_util.h"
 
 static struct loop *loop;
 static struct chardevs all;
 static struct chardev *c;
 static struct chardev_front front;
 static struct err err;
-static char input[1 << 17], heard[4096];
-static size_t input_n, input_room, heard_n;
+static struct test_output heard; /* owns all */
+static char input[1 << 17];
+static size_t input_n, input_room;
 static unsigned breaks, rooms, quits, changes;
 static int old_in, old_out, master, slave;
 
@@ -62,19 +61,9 @@ static void on_changed(struct chardev_front *f)
 	changes++;
 }
 
-static void printed(void *owner, size_t *mark, const char *data, size_t len)
-{
-	ck_assert_ptr_eq(owner, &all);
-	*mark += len;
-	if (len > sizeof(heard) - heard_n)
-		len = sizeof(heard) - heard_n;
-	memcpy(heard + heard_n, data, len);
-	heard_n += len;
-}
-
 static void quit(void *owner)
 {
-	ck_assert_ptr_eq(owner, &all);
+	ck_assert_ptr_eq(owner, &heard);
 	quits++;
 }
 
@@ -83,13 +72,13 @@ static void setup(void)
 	signal(SIGPIPE, SIG_IGN);
 	loop = loop_new(&err);
 	ck_assert_ptr_nonnull(loop);
-	all = (struct chardevs){ .owner = &all, .printed = printed, .quit = quit };
+	all = (struct chardevs){ .owner = &heard, .printed = test_printed, .quit = quit };
 	front = (struct chardev_front){ .input = on_input,
 					.tx_room = on_room,
 					.flush = on_flush,
 					.send_break = on_break,
 					.changed = on_changed };
-	input_n = heard_n = 0;
+	input_n = heard.n = 0;
 	breaks = rooms = quits = changes = 0;
 	input_room = sizeof(input);
 	c = NULL;
@@ -156,9 +145,16 @@ static void make_terminal(void)
 	ck_assert_int_eq(ioctl(slave, TIOCSCTTY, 0), 0);
 }
 
+/* The kernel takes what is typed to the other side on a thread of its own: wait for all of it. */
 static void type(const char *text, size_t len)
 {
+	int before, now;
+
+	ck_assert_int_eq(ioctl(slave, FIONREAD, &before), 0);
 	ck_assert_int_eq(write(master, text, len), (ssize_t)len);
+	do {
+		ck_assert_int_eq(ioctl(slave, FIONREAD, &now), 0);
+	} while (now < before + (int)len && usleep(1000) == 0);
 	run();
 }
 
@@ -361,8 +357,8 @@ START_TEST(nothing)
 {
 	make(CHARDEV_NULL, NULL);
 	ck_assert_uint_eq(put("gone"), 5);
-	ck_assert_uint_eq(heard_n, 5);
-	ck_assert_mem_eq(heard, "gone|", 5);
+	ck_assert_uint_eq(heard.n, 5);
+	ck_assert_mem_eq(heard.data, "gone|", 5);
 	chardevs_drain(&all, true, -1);
 }
 END_TEST
@@ -378,7 +374,7 @@ START_TEST(marks)
 	make(CHARDEV_NULL, NULL);
 	ck_assert_uint_eq(put("console"), 8);
 	ck_assert_uint_eq(chardev_back(port)->write(chardev_back(port), &iov, 1), 4);
-	ck_assert_uint_eq(heard_n, 8); /* a port for programs is not heard */
+	ck_assert_uint_eq(heard.n, 8); /* a port for programs is not heard */
 	chardevs_clear_marks(&all);
 	chardev_free(port);
 }
@@ -413,8 +409,6 @@ int main(void)
 {
 	Suite *s = suite_create("chardev");
 	TCase *tc = tcase_create("all");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_set_timeout(tc, 60);
@@ -428,9 +422,5 @@ int main(void)
 	tcase_add_test(tc, marks);
 	tcase_add_test(tc, checks);
 	suite_add_tcase(s, tc);
-	runner = srunner_create(s);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed > 0;
+	return test_run(s);
 }

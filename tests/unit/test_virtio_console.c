@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include "devices/virtio_console.h"
+#include "tests/unit/device_util.h"
 #include "tests/unit/virtio_driver.h"
 
 #define PORTS	  3
@@ -26,18 +27,7 @@ static struct virtio_device *vdev;
 static struct err err;
 static char dir[64], path[PORTS][96];
 static struct console_options options[PORTS];
-static char heard[1 << 16];
-static size_t heard_n;
-
-static void printed(void *owner, size_t *mark, const char *data, size_t len)
-{
-	ck_assert_ptr_eq(owner, &d);
-	*mark += len;
-	if (len > sizeof(heard) - heard_n)
-		len = sizeof(heard) - heard_n;
-	memcpy(heard + heard_n, data, len);
-	heard_n += len;
-}
+static struct test_output heard;
 
 static void setup(void)
 {
@@ -54,9 +44,9 @@ static void setup(void)
 								.path = path[i] } };
 	}
 	driver_init(&d);
-	chardevs = (struct chardevs){ .owner = &d, .printed = printed };
+	chardevs = (struct chardevs){ .owner = &heard, .printed = test_printed };
 	d.host.chardevs = &chardevs;
-	heard_n = 0;
+	heard.n = 0;
 	vdev = NULL;
 }
 
@@ -193,8 +183,8 @@ START_TEST(single)
 	ck_assert_str_eq(got(fd), "hello");
 	ck_assert(driver_used(&d, 1, NULL, &len));
 	ck_assert_uint_eq(len, 0);
-	ck_assert_mem_eq(heard, "hello", 5);
-	ck_assert_uint_eq(heard_n, 5);
+	ck_assert_mem_eq(heard.data, "hello", 5);
+	ck_assert_uint_eq(heard.n, 5);
 
 	ck_assert_int_eq(write(fd, "input that is long", 18), 18);
 	driver_kick(&d, 0);
@@ -400,7 +390,7 @@ START_TEST(clients)
 	driver_start(&d, 0);
 	say(1, "early ");
 	say(1, "words");
-	ck_assert_uint_eq(heard_n, 11);
+	ck_assert_uint_eq(heard.n, 11);
 
 	int a = client(0);
 
@@ -552,18 +542,18 @@ START_TEST(emergency)
 	driver_config_write(&d, 0, &word, 4); /* not the register */
 	driver_config_write(&d, 9, &word, 1);
 	driver_run(&d);
-	ck_assert_uint_eq(heard_n, 2);
-	ck_assert_mem_eq(heard, "AB", 2);
+	ck_assert_uint_eq(heard.n, 2);
+	ck_assert_mem_eq(heard.data, "AB", 2);
 	driver_start(&d, 0);
 	for (int i = 0; i < 10000; i++) {
 		word = 'C';
 		driver_config_write(&d, 8, &word, 4);
 	}
 	driver_run(&d); /* what is too much is lost */
-	ck_assert_uint_eq(heard_n, 2 + 4096);
+	ck_assert_uint_eq(heard.n, 2 + 4096);
 	say(1, "D");
-	ck_assert_uint_eq(heard_n, 3 + 4096);
-	ck_assert_int_eq(heard[heard_n - 1], 'D');
+	ck_assert_uint_eq(heard.n, 3 + 4096);
+	ck_assert_int_eq(heard.data[heard.n - 1], 'D');
 }
 END_TEST
 
@@ -702,8 +692,8 @@ START_TEST(ports)
 		ck_assert(!driver_used(&d, rx, NULL, NULL));
 	}
 	/* What programs say to programs is no console output. */
-	ck_assert_uint_eq(heard_n, 2);
-	ck_assert_mem_eq(heard, "ab", 2);
+	ck_assert_uint_eq(heard.n, 2);
+	ck_assert_mem_eq(heard.data, "ab", 2);
 	for (unsigned i = 0; i < PORTS; i++)
 		close(fd[i]);
 }
@@ -993,8 +983,6 @@ int main(void)
 {
 	Suite *s = suite_create("virtio_console");
 	TCase *tc = tcase_create("all");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_set_timeout(tc, 120);
@@ -1019,9 +1007,5 @@ int main(void)
 	tcase_add_test(tc, saved_other_ports);
 	tcase_add_test(tc, checks);
 	suite_add_tcase(s, tc);
-	runner = srunner_create(s);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed > 0;
+	return test_run(s);
 }

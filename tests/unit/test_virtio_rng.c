@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The entropy device: buffers of all sizes, the limit, buffers it cannot fill. */
+#include "tests/unit/device_util.h"
 #include "tests/unit/virtio_driver.h"
 
 /* As devices/virtio_rng.c has it: the first keys of its option. */
@@ -161,8 +162,6 @@ int main(void)
 {
 	Suite *s = suite_create("virtio_rng");
 	TCase *tc = tcase_create("all");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_set_timeout(tc, 60);
@@ -172,9 +171,5 @@ int main(void)
 	tcase_add_test(tc, limited);
 	tcase_add_test(tc, options);
 	suite_add_tcase(s, tc);
-	runner = srunner_create(s);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed > 0;
+	return test_run(s);
 }
