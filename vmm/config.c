@@ -143,8 +143,8 @@ static const struct opt monitor_options[] = {
 		  "status 124; 0 is never." },
 	{ .name = "hang-timeout", .keys = hang_keys, .plain = true,
 	  .offset = CONFIG(hang_timeout_ns),
-	  .help = "End the VM with status 121 when its serial port was silent for TIME; 0 is "
-		  "never." },
+	  .help = "End the VM with status 121 when its serial port and consoles were silent for "
+		  "TIME; 0 is never." },
 	{ .name = "stop-timeout", .keys = stop_keys, .plain = true,
 	  .offset = CONFIG(stop_timeout_ns),
 	  .help = "SIGTERM and SIGINT press the power button; a guest that is still there after "
