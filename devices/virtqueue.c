@@ -157,7 +157,7 @@ static int add_buffer(struct virtqueue *vq, struct walk *w, const struct vring_d
 	*(writable ? &w->writable : &w->readable) += left;
 	while (left > 0) {
 		uint64_t len = left;
-		uint8_t *host = gmem_span(vq->mem, gpa, &len);
+		uint8_t *host = gmem_span(vq->mem, gpa, &len, writable);
 
 		if (host == NULL)
 			return broken(vq, "a buffer is not in RAM");

@@ -140,7 +140,7 @@ static int choose_address(const struct gmem *mem, const struct setup_header *hdr
 
 		/* Rounding up may wrap to 0, which is not above pref: no place either. */
 		from = (from + align - 1) & ~(align - 1);
-		if (from >= pref && is_free(mem, from, need)) {
+		if (mem->regions[i].ram && from >= pref && is_free(mem, from, need)) {
 			*addr = from;
 			return 0;
 		}

@@ -171,7 +171,7 @@ static bool initrd_place(const struct gmem *mem, const struct kernel_image *imag
 			{ lo, hi < image->start ? hi : image->start },
 		};
 
-		for (unsigned g = 0; g < 2; g++) {
+		for (unsigned g = 0; r->ram && g < 2; g++) {
 			if (gap[g][1] < gap[g][0] || gap[g][1] - gap[g][0] < size)
 				continue;
 			*addr = (gap[g][1] - size) & ~(GMEM_PAGE_SIZE - 1);

@@ -266,6 +266,140 @@ START_TEST(top_of_ram)
 }
 END_TEST
 
+/* A region behind RAM that is a file: written through, left alone by a reset, or not written. */
+START_TEST(files_as_regions)
+{
+	struct err err = ERR_INIT;
+	int fd = memfd_create("file", MFD_CLOEXEC);
+	uint64_t len = 2 * MIB;
+	char byte = 0;
+
+	ck_assert_int_eq(ftruncate(fd, 2 * MIB), 0);
+	ck_assert_int_eq(gmem_add_file(&mem, LOW, MIB, fd, false, &err), -EINVAL); /* not above */
+	ck_assert_msg(gmem_add_file(&mem, 2 * HIGH, 2 * MIB, fd, false, &err) == 0, "%s", err.msg);
+	ck_assert_msg(gmem_add_file(&mem, 3 * HIGH, 2 * MIB, fd, true, &err) == 0, "%s", err.msg);
+	ck_assert_int_eq(gmem_write(&mem, 2 * HIGH + 5, "x", 1), 0);
+	ck_assert_int_eq(pread(fd, &byte, 1, 5), 1);
+	ck_assert_int_eq(byte, 'x');
+
+	ck_assert_int_eq(gmem_read(&mem, 3 * HIGH + 5, &byte, 1), 0);
+	ck_assert_int_eq(gmem_write(&mem, 3 * HIGH + 5, "y", 1), -EFAULT);
+	ck_assert_ptr_null(gmem_wptr(&mem, 3 * HIGH, 1));
+	ck_assert_ptr_null(gmem_span(&mem, 3 * HIGH, &len, true));
+	ck_assert_ptr_nonnull(gmem_span(&mem, 3 * HIGH, &len, false));
+
+	ck_assert_int_eq(gmem_discard(&mem, 2 * HIGH, 2 * MIB), -EFAULT);
+	ck_assert_int_eq(gmem_load_file(&mem, 2 * HIGH, fd, 0, MIB, &err), -EFAULT);
+	ck_assert_uint_eq(gmem_top_below(&mem, UINT64_MAX), HIGH + LOW);
+	ck_assert_msg(gmem_reset(&mem, &err) == 0, "%s", err.msg);
+	ck_assert_int_eq(gmem_read(&mem, 2 * HIGH + 5, &byte, 1), 0);
+	ck_assert_int_eq(byte, 'x');
+	close(fd);
+}
+END_TEST
+
+/* Pages of RAM the host has given out. */
+static uint64_t resident(const struct gmem *m, uint64_t bytes)
+{
+	unsigned char map[4 * MIB / GMEM_PAGE_SIZE];
+	uint64_t n = 0;
+
+	ck_assert_int_eq(mincore(m->base, bytes, map), 0);
+	for (uint64_t i = 0; i < bytes / GMEM_PAGE_SIZE; i++)
+		n += map[i] & 1;
+	return n;
+}
+
+static void check_discard(struct gmem *m)
+{
+	struct err err = ERR_INIT;
+	uint64_t bits[LOW / GMEM_PAGE_SIZE / 64];
+
+	memset(m->base, 7, 2 * LOW);
+	ck_assert_uint_eq(resident(m, 2 * LOW), 2 * LOW / GMEM_PAGE_SIZE);
+	ck_assert_int_eq(gmem_dirty_start(m, &err), 0);
+	/* Whole pages only: 0x1001 up to 0x4fff holds two and a bit at each end. */
+	ck_assert_int_eq(gmem_discard(m, 0x1001, 0x3ffe), 0);
+	ck_assert_int_eq(m->base[0x1fff], 7);
+	ck_assert_int_eq(m->base[0x4000], 7);
+	ck_assert_uint_eq(resident(m, 2 * LOW), 2 * LOW / GMEM_PAGE_SIZE - 2);
+	gmem_dirty_fetch(m, 0, bits);
+	ck_assert_uint_eq(bits[0], 0xc);
+	ck_assert_int_eq(m->base[0x2000], 0);
+	ck_assert_int_eq(m->base[0x3fff], 0);
+	ck_assert_int_eq(gmem_discard(m, HIGH, LOW), 0);
+	ck_assert_int_eq(m->base[LOW - 1], 7);
+	ck_assert_int_eq(m->base[LOW], 0);
+	ck_assert_int_eq(gmem_discard(m, LOW - GMEM_PAGE_SIZE, 2 * GMEM_PAGE_SIZE), -EFAULT);
+	ck_assert_int_eq(gmem_discard(m, UINT64_MAX - 1, 4096), -EFAULT);
+	ck_assert_int_eq(gmem_discard(m, 0, 0), -EFAULT);
+	ck_assert_int_eq(gmem_discard(m, 1, 4096), 0); /* no whole page */
+	ck_assert_int_eq(m->base[0x1000], 7);
+}
+
+START_TEST(what_is_discarded_goes_back)
+{
+	struct gmem_config cfg = { .size = 4 * MIB, .huge = GMEM_HUGE_THP };
+	struct err err = ERR_INIT;
+	struct gmem private;
+
+	check_discard(&mem);
+	if (gmem_init(&private, &cfg, &err) == 0) {
+		ck_assert_int_eq(gmem_add_region(&private, 0, LOW, &err), 0);
+		ck_assert_int_eq(gmem_add_region(&private, HIGH, LOW, &err), 0);
+		check_discard(&private);
+	}
+	gmem_fini(&private);
+}
+END_TEST
+
+/* What is mapped from a file stays, what lies around it goes. */
+START_TEST(mapped_files_are_not_discarded)
+{
+	struct err err = ERR_INIT;
+	int fd = memfd_create("file", MFD_CLOEXEC);
+
+	ck_assert_int_eq(ftruncate(fd, MIB), 0);
+	for (unsigned i = 0; i < MIB; i += GMEM_PAGE_SIZE)
+		ck_assert_int_eq(pwrite(fd, "z", 1, i), 1);
+	memset(mem.base, 7, LOW);
+	ck_assert_msg(gmem_load_file(&mem, 0x10000, fd, 0, MIB, &err) == 0, "%s", err.msg);
+	ck_assert_int_eq(gmem_discard(&mem, 0, LOW), 0);
+	ck_assert_int_eq(mem.base[0x10000], 'z');
+	ck_assert_int_eq(mem.base[0x10000 + MIB - GMEM_PAGE_SIZE], 'z');
+	ck_assert_int_eq(mem.base[0xffff], 0);
+	ck_assert_int_eq(mem.base[0x10000 + MIB], 0);
+	close(fd);
+}
+END_TEST
+
+/* What another process maps by the memfd is all of it, files loaded before and after. */
+START_TEST(shared_memory_is_in_the_memfd)
+{
+	struct gmem_config cfg = { .size = 4 * MIB, .huge = GMEM_HUGE_THP };
+	struct err err = ERR_INIT;
+	int fd = memfd_create("file", MFD_CLOEXEC);
+	struct gmem private;
+	char byte = 0;
+
+	ck_assert_int_eq(ftruncate(fd, MIB), 0);
+	ck_assert_int_eq(pwrite(fd, "z", 1, MIB - 1), 1);
+	ck_assert_int_eq(gmem_load_file(&mem, 0x10000, fd, 0, MIB, &err), 0);
+	ck_assert_msg(gmem_share(&mem, &err) == 0, "%s", err.msg);
+	ck_assert_int_eq(pread(mem.regions[0].fd, &byte, 1, 0x10000 + MIB - 1), 1);
+	ck_assert_int_eq(byte, 'z');
+	ck_assert_int_eq(gmem_load_file(&mem, HIGH, fd, 0, MIB, &err), 0);
+	ck_assert_uint_eq(mem.nfiles, 0);
+	ck_assert_int_eq(
+		pread(mem.regions[1].fd, &byte, 1, (off_t)(mem.regions[1].offset + MIB - 1)), 1);
+	ck_assert_int_eq(byte, 'z');
+	close(fd);
+	if (gmem_init(&private, &cfg, &err) == 0)
+		ck_assert_int_eq(gmem_share(&private, &err), -ENOTSUP);
+	gmem_fini(&private);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("gmem");
@@ -286,6 +420,10 @@ int main(void)
 	tcase_add_test(tc, a_mapped_file_can_be_let_go);
 	tcase_add_test(tc, files_that_are_too_short_or_do_not_fit);
 	tcase_add_test(tc, top_of_ram);
+	tcase_add_test(tc, files_as_regions);
+	tcase_add_test(tc, what_is_discarded_goes_back);
+	tcase_add_test(tc, mapped_files_are_not_discarded);
+	tcase_add_test(tc, shared_memory_is_in_the_memfd);
 	suite_add_tcase(suite, tc);
 	sr = srunner_create(suite);
 	srunner_run_all(sr, CK_NORMAL);

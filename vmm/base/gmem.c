@@ -19,7 +19,8 @@
  * gmem_release_files() has copied everything. Where there is no lease to be had (a file
  * somebody has open for writing, a file system without leases) the file is read; a file
  * of somebody else's, such as a distribution's kernel, is trusted to be replaced by
- * renaming, as package managers do. Below GMEM_MAP_MIN reading is as fast.
+ * renaming, as package managers do. Below GMEM_MAP_MIN reading is as fast. Memory that another
+ * process sees by its memfd (gmem_share) has no such mappings.
  *
  * Dirty bits are set with relaxed atomics: whoever fetches them has stopped the
  * writers first, or comes back for the next round.
@@ -59,7 +60,7 @@ static const char *page_name(const struct gmem *mem)
 }
 
 /* Map @size bytes at a multiple of @align, so that KVM can use large pages; NULL: errno. */
-static uint8_t *map_aligned(int fd, uint64_t size, uint64_t align, int flags)
+static uint8_t *map_aligned(int fd, uint64_t size, uint64_t align, int prot, int flags)
 {
 	uint8_t *area, *start;
 
@@ -72,7 +73,7 @@ static uint8_t *map_aligned(int fd, uint64_t size, uint64_t align, int flags)
 		munmap(area, (size_t)(start - area));
 	if (start < area + align)
 		munmap(start + size, (size_t)(area + align - start));
-	if (mmap(start, size, PROT_READ | PROT_WRITE, MAP_FIXED | flags, fd, 0) == MAP_FAILED) {
+	if (mmap(start, size, prot, MAP_FIXED | flags, fd, 0) == MAP_FAILED) {
 		int saved = errno;
 
 		munmap(start, size);
@@ -119,8 +120,8 @@ static int init_private(struct gmem *mem, const struct gmem_config *cfg, struct 
 			       "memory: hugepages=thp: this host has transparent huge pages off "
 			       "(see %s)",
 			       thp);
-	mem->base =
-		map_aligned(-1, cfg->size, SIZE_2M, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
+	mem->base = map_aligned(-1, cfg->size, SIZE_2M, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
 	if (mem->base == NULL)
 		return err_sys(err, errno, "memory: cannot map %llu MiB",
 			       (unsigned long long)cfg->size >> 20);
@@ -159,7 +160,7 @@ static int init_memfd(struct gmem *mem, const struct gmem_config *cfg, struct er
 		return err_sys(err, errno, "memory: cannot size %llu MiB",
 			       (unsigned long long)cfg->size >> 20);
 	mem->base = map_aligned(mem->fd, cfg->size, pool ? mem->page_size : SIZE_2M,
-				MAP_SHARED | (pool ? 0 : MAP_NORESERVE));
+				PROT_READ | PROT_WRITE, MAP_SHARED | (pool ? 0 : MAP_NORESERVE));
 	if (mem->base == NULL && pool)
 		return err_set(err, ENOMEM,
 			       "memory: the host has too few free %s pages for %llu MiB; raise "
@@ -206,6 +207,9 @@ void gmem_fini(struct gmem *mem)
 {
 	gmem_dirty_stop(mem);
 	forget_files(mem);
+	for (unsigned i = 0; i < mem->nregions; i++)
+		if (!mem->regions[i].ram)
+			munmap(mem->regions[i].host, mem->regions[i].size);
 	if (mem->base != NULL)
 		munmap(mem->base, mem->size);
 	if (mem->fd >= 0)
@@ -213,20 +217,66 @@ void gmem_fini(struct gmem *mem)
 	*mem = (struct gmem){ .fd = -1 };
 }
 
+/* Is there room for one more region, page-aligned, above all others? */
+static int check_region(const struct gmem *mem, uint64_t gpa, uint64_t size, struct err *err)
+{
+	const struct gmem_region *last =
+		mem->nregions > 0 ? &mem->regions[mem->nregions - 1] : NULL;
+
+	if (mem->nregions < GMEM_REGIONS_MAX && size > 0 && gpa % GMEM_PAGE_SIZE == 0 &&
+	    size % GMEM_PAGE_SIZE == 0 && gpa + size > gpa &&
+	    (last == NULL || gpa >= last->gpa + last->size))
+		return 0;
+	return err_set(err, EINVAL, "memory: region 0x%llx+0x%llx does not fit",
+		       (unsigned long long)gpa, (unsigned long long)size);
+}
+
 int gmem_add_region(struct gmem *mem, uint64_t gpa, uint64_t size, struct err *err)
 {
-	struct gmem_region *last = mem->nregions > 0 ? &mem->regions[mem->nregions - 1] : NULL;
-	uint64_t offset = last != NULL ? last->offset + last->size : 0;
+	uint64_t offset = 0;
 
-	if (mem->nregions == GMEM_REGIONS_MAX || size == 0 || gpa % GMEM_PAGE_SIZE != 0 ||
-	    size % GMEM_PAGE_SIZE != 0 || size > mem->size - offset || gpa + size < gpa ||
-	    (last != NULL && gpa < last->gpa + last->size))
-		return err_set(err, EINVAL, "memory: region 0x%llx+0x%llx does not fit",
+	for (unsigned i = 0; i < mem->nregions; i++)
+		offset += mem->regions[i].ram ? mem->regions[i].size : 0;
+	if (check_region(mem, gpa, size, err) < 0)
+		return -err->code;
+	if (size > mem->size - offset)
+		return err_set(err, EINVAL, "memory: region 0x%llx+0x%llx is more than there is",
 			       (unsigned long long)gpa, (unsigned long long)size);
 	mem->regions[mem->nregions++] = (struct gmem_region){
-		.gpa = gpa, .size = size, .offset = offset, .host = mem->base + offset
+		.gpa = gpa,
+		.size = size,
+		.fd = mem->fd,
+		.offset = offset,
+		.host = mem->base + offset,
+		.ram = true,
 	};
 	return 0;
+}
+
+int gmem_add_file(struct gmem *mem, uint64_t gpa, uint64_t size, int fd, bool ro, struct err *err)
+{
+	uint8_t *host;
+
+	if (check_region(mem, gpa, size, err) < 0)
+		return -err->code;
+	host = map_aligned(fd, size, SIZE_2M, ro ? PROT_READ : PROT_READ | PROT_WRITE, MAP_SHARED);
+	if (host == NULL)
+		return err_sys(err, errno, "cannot map %llu MiB of it",
+			       (unsigned long long)size >> 20);
+	mem->regions[mem->nregions++] =
+		(struct gmem_region){ .gpa = gpa, .size = size, .fd = fd, .host = host, .ro = ro };
+	return 0;
+}
+
+int gmem_share(struct gmem *mem, struct err *err)
+{
+	if (mem->fd < 0)
+		return err_set(err, ENOTSUP,
+			       "another process must see guest memory, but with --mem %s it is "
+			       "private: leave that out",
+			       mem->merge ? "merge" : "hugepages=thp");
+	mem->shared = true;
+	return gmem_release_files(mem, err);
 }
 
 /* The region with all of [gpa, gpa + len), or NULL. Few regions: a scan is fastest. */
@@ -267,18 +317,18 @@ void *gmem_wptr(struct gmem *mem, uint64_t gpa, uint64_t len)
 {
 	struct gmem_region *r = find(mem, gpa, len);
 
-	if (r == NULL)
+	if (r == NULL || r->ro)
 		return NULL;
 	mark(r, gpa, len);
 	return r->host + (gpa - r->gpa);
 }
 
-uint8_t *gmem_span(const struct gmem *mem, uint64_t gpa, uint64_t *len)
+uint8_t *gmem_span(const struct gmem *mem, uint64_t gpa, uint64_t *len, bool write)
 {
 	const struct gmem_region *r = find(mem, gpa, 1);
 	uint64_t left;
 
-	if (r == NULL || *len == 0)
+	if (r == NULL || *len == 0 || (write && r->ro))
 		return NULL;
 	left = r->size - (gpa - r->gpa);
 	if (*len > left)
@@ -286,10 +336,10 @@ uint8_t *gmem_span(const struct gmem *mem, uint64_t gpa, uint64_t *len)
 	return r->host + (gpa - r->gpa);
 }
 
-/* Length of the part of [gpa, gpa + len) in the region of gpa; 0 when not RAM. */
-static uint64_t span(const struct gmem *mem, uint64_t gpa, uint64_t len)
+/* Length of the part of [gpa, gpa + len) in the region of gpa; 0: in none, or not to be written. */
+static uint64_t span(const struct gmem *mem, uint64_t gpa, uint64_t len, bool write)
 {
-	return gmem_span(mem, gpa, &len) != NULL ? len : 0;
+	return gmem_span(mem, gpa, &len, write) != NULL ? len : 0;
 }
 
 void gmem_mark_dirty(struct gmem *mem, uint64_t gpa, uint64_t len)
@@ -320,10 +370,10 @@ void gmem_mark_host(struct gmem *mem, const void *host, uint64_t len)
 	}
 }
 
-static bool all_ram(const struct gmem *mem, uint64_t gpa, uint64_t len)
+static bool all_there(const struct gmem *mem, uint64_t gpa, uint64_t len, bool write)
 {
 	while (len > 0) {
-		uint64_t n = span(mem, gpa, len);
+		uint64_t n = span(mem, gpa, len, write);
 
 		if (n == 0)
 			return false;
@@ -337,10 +387,10 @@ int gmem_read(const struct gmem *mem, uint64_t gpa, void *buf, uint64_t len)
 {
 	uint8_t *to = buf;
 
-	if (!all_ram(mem, gpa, len))
+	if (!all_there(mem, gpa, len, false))
 		return -EFAULT;
 	while (len > 0) {
-		uint64_t n = span(mem, gpa, len);
+		uint64_t n = span(mem, gpa, len, false);
 
 		memcpy(to, gmem_ptr(mem, gpa, n), n);
 		to += n;
@@ -354,10 +404,10 @@ int gmem_write(struct gmem *mem, uint64_t gpa, const void *buf, uint64_t len)
 {
 	const uint8_t *from = buf;
 
-	if (!all_ram(mem, gpa, len))
+	if (!all_there(mem, gpa, len, true))
 		return -EFAULT;
 	while (len > 0) {
-		uint64_t n = span(mem, gpa, len);
+		uint64_t n = span(mem, gpa, len, true);
 
 		memcpy(gmem_wptr(mem, gpa, n), from, n);
 		from += n;
@@ -369,10 +419,10 @@ int gmem_write(struct gmem *mem, uint64_t gpa, const void *buf, uint64_t len)
 
 int gmem_zero(struct gmem *mem, uint64_t gpa, uint64_t len)
 {
-	if (!all_ram(mem, gpa, len))
+	if (!all_there(mem, gpa, len, true))
 		return -EFAULT;
 	while (len > 0) {
-		uint64_t n = span(mem, gpa, len);
+		uint64_t n = span(mem, gpa, len, true);
 
 		memset(gmem_wptr(mem, gpa, n), 0, n);
 		gpa += n;
@@ -408,7 +458,7 @@ static bool map_file(struct gmem *mem, uint8_t *to, int fd, uint64_t offset, uin
 {
 	int held;
 
-	if (mem->nfiles == GMEM_FILES_MAX)
+	if (mem->shared || mem->nfiles == GMEM_FILES_MAX)
 		return false;
 	held = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	if (held < 0)
@@ -435,7 +485,7 @@ int gmem_load_file(struct gmem *mem, uint64_t gpa, int fd, uint64_t offset, uint
 	if (len == 0)
 		return 0;
 	to = gmem_wptr(mem, gpa, len);
-	if (to == NULL)
+	if (to == NULL || !find(mem, gpa, len)->ram)
 		return err_set(err, EFAULT, "0x%llx bytes at 0x%llx are not in guest memory",
 			       (unsigned long long)len, (unsigned long long)gpa);
 	file_size = lseek(fd, 0, SEEK_END);
@@ -497,6 +547,54 @@ int gmem_release_files(struct gmem *mem, struct err *err)
 	return r < 0 ? err_sys(err, -r, "memory: cannot copy the kernel's and initrd's pages") : 0;
 }
 
+/* Give back RAM at [host, host + len), whole pages, nothing of it mapped from a file. */
+static int discard(struct gmem *mem, uint8_t *host, uint64_t len)
+{
+	int r;
+
+	if (len == 0)
+		return 0;
+	if (mem->fd >= 0)
+		r = fallocate(mem->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, host - mem->base,
+			      (off_t)len);
+	else
+		r = madvise(host, len, MADV_DONTNEED);
+	if (r < 0)
+		return -errno;
+	gmem_mark_host(mem, host, len);
+	return 0;
+}
+
+int gmem_discard(struct gmem *mem, uint64_t gpa, uint64_t len)
+{
+	const struct gmem_region *r = find(mem, gpa, len);
+	uint64_t page = mem->page_size;
+	uint8_t *from, *end;
+	int error = 0;
+
+	if (r == NULL || !r->ram)
+		return -EFAULT;
+	/* RAM begins at a whole page in the host's view, too: map_aligned(). */
+	from = mem->base + (r->offset + (gpa - r->gpa) + page - 1) / page * page;
+	end = mem->base + (r->offset + (gpa - r->gpa) + len) / page * page;
+	while (from < end && error == 0) {
+		uint8_t *next = end, *past = end;
+
+		/* The first file that lies in the way, if any. */
+		for (unsigned i = 0; i < mem->nfiles; i++) {
+			const struct gmem_file *f = &mem->files[i];
+
+			if (f->host < next && f->host + f->len > from) {
+				next = f->host > from ? f->host : from;
+				past = f->host + f->len;
+			}
+		}
+		error = discard(mem, from, (uint64_t)(next - from));
+		from = past;
+	}
+	return error;
+}
+
 int gmem_reset(struct gmem *mem, struct err *err)
 {
 	int flags = mem->fd < 0			       ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
@@ -513,7 +611,8 @@ int gmem_reset(struct gmem *mem, struct err *err)
 		return err_sys(err, errno, "memory: cannot map again");
 	advise(mem);
 	for (unsigned i = 0; i < mem->nregions; i++)
-		mark(&mem->regions[i], mem->regions[i].gpa, mem->regions[i].size);
+		if (mem->regions[i].ram)
+			mark(&mem->regions[i], mem->regions[i].gpa, mem->regions[i].size);
 	return 0;
 }
 
@@ -524,7 +623,7 @@ uint64_t gmem_top_below(const struct gmem *mem, uint64_t limit)
 	for (unsigned i = 0; i < mem->nregions; i++) {
 		const struct gmem_region *r = &mem->regions[i];
 
-		if (r->gpa >= limit)
+		if (!r->ram || r->gpa >= limit)
 			break;
 		top = limit - r->gpa < r->size ? limit : r->gpa + r->size;
 	}

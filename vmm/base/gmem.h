@@ -3,8 +3,9 @@
  * Guest memory: the one place that turns guest physical addresses into pointers.
  *
  * RAM is a memfd (with `merge` or `thp`: private memory), mapped once and cut into regions by the
- * architecture's address map (on x86: below and above the hole under 4 GiB). Every access names an
- * address *and a length*; when a single byte of it is outside RAM there is no pointer.
+ * architecture's address map (on x86: below and above the hole under 4 GiB). Files of a device
+ * (virtio-pmem) may be regions above it. Every access names an address *and a length*; when a
+ * single byte of it is outside a region, or is to be written and may not, there is no pointer.
  *
  * KVM's dirty log records what the guest writes, not what the monitor writes, so
  * whoever takes a pointer to write says so, and the pages are marked in a bitmap of
@@ -38,8 +39,11 @@ struct gmem_config {
 
 struct gmem_region {
 	uint64_t gpa, size; /* bytes, page-aligned */
-	uint64_t offset;    /* in the memfd */
+	int fd;		    /* what it is a shared mapping of, or -1; not the region's own */
+	uint64_t offset;    /* bytes into that */
 	uint8_t *host;
+	bool ram; /* else a device's file, which is neither cleared nor told to the guest as RAM */
+	bool ro;  /* neither guest nor devices write here */
 	_Atomic uint64_t *dirty; /* one bit per page, NULL while tracking is off */
 };
 
@@ -56,6 +60,7 @@ struct gmem {
 	uint64_t size;	    /* bytes */
 	uint64_t page_size; /* of the backing: 4 KiB, 2 MiB or 1 GiB */
 	bool thp, merge;    /* advice in force */
+	bool shared;	    /* gmem_share() was called */
 	unsigned nregions;
 	struct gmem_region regions[GMEM_REGIONS_MAX]; /* ascending, disjoint */
 	unsigned nfiles;
@@ -71,17 +76,29 @@ void gmem_fini(struct gmem *mem);
 
 /* The next @size bytes of RAM appear at @gpa. Regions are added in ascending order. */
 int gmem_add_region(struct gmem *mem, uint64_t gpa, uint64_t size, struct err *err);
+/*
+ * The first @size bytes of file @fd (borrowed until gmem_fini) appear at @gpa, above every region
+ * there is. What is written goes to the file.
+ */
+int gmem_add_file(struct gmem *mem, uint64_t gpa, uint64_t size, int fd, bool ro, struct err *err);
+/*
+ * Another process will map the regions by their fd. Sees to it that all of RAM is there, now and
+ * later; so call it before a kernel is loaded, and copying is spared. -ENOTSUP when RAM is
+ * private memory.
+ */
+int gmem_share(struct gmem *mem, struct err *err);
 
 /* Pointer to @len readable bytes at @gpa, all in one region, or NULL. @len 0: NULL. */
 const void *gmem_ptr(const struct gmem *mem, uint64_t gpa, uint64_t len);
-/* The same for writing: marks the pages dirty. */
+/* The same for writing: marks the pages dirty. NULL also where nobody writes. */
 void *gmem_wptr(struct gmem *mem, uint64_t gpa, uint64_t len);
 
 /*
  * The piece of [gpa, gpa + *len) that is in one region: pointer to its first byte, and *len cut
- * to its end. NULL when @gpa is not RAM or *len is 0. Marks nothing dirty: see below.
+ * to its end. NULL when @gpa is in none, or *len is 0, or it is to be written (@write) and may
+ * not. Marks nothing dirty: see below.
  */
-uint8_t *gmem_span(const struct gmem *mem, uint64_t gpa, uint64_t *len);
+uint8_t *gmem_span(const struct gmem *mem, uint64_t gpa, uint64_t *len, bool write);
 /*
  * @len bytes at @gpa, or at @host in the mapping, were written through a pointer that was
  * taken earlier (a ring; a buffer some I/O filled, possibly after the bits were last fetched).
@@ -113,7 +130,15 @@ int gmem_load_file(struct gmem *mem, uint64_t gpa, int fd, uint64_t offset, uint
  */
 int gmem_release_files(struct gmem *mem, struct err *err);
 
-/* Back to all zeroes, file mappings gone, memory given back to the host. */
+/*
+ * The guest does not need what is at [gpa, gpa + len): give it back to the host. Whole pages of
+ * the backing only, and none that is mapped from a kernel or initrd: those stay as they are,
+ * the others are zeroes when next looked at. The guest may run. 0, -EFAULT with nothing done when
+ * a byte is not RAM, or -errno.
+ */
+int gmem_discard(struct gmem *mem, uint64_t gpa, uint64_t len);
+
+/* RAM back to all zeroes, file mappings gone, memory given back to the host. */
 int gmem_reset(struct gmem *mem, struct err *err);
 
 /* One past the highest RAM address below @limit (which RAM may straddle). */
