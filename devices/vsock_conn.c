@@ -2,7 +2,7 @@
 /*
  * The socket device: connections, Virtual I/O Device (VIRTIO) 1.2, section 5.10.6.
  *
- * Theory of operation. A connection is a pair of ports, found by hash; on the host it is a Unix
+ * Theory of operation. A connection is a pair of ports (vsock_table.c); on the host it is a Unix
  * stream socket (vsock_unix.c), and its bytes go between that and the guest's buffers without
  * a stop, unless a host program does not read. Its states:
  *
@@ -12,8 +12,8 @@
  *	CLOSING		the guest was told that the host neither sends nor receives any more; the
  *			socket is closed. The guest's RST ends it
  *	RESET		the socket is closed, RST is owed to the guest, and then it ends
- *	LINGER		the guest is done and has its RST: the ports are free. The host program did
- *not read everything yet; when it has, it ends
+ *	LINGER		the guest is done and has its RST: the ports are free. It ends when the host
+ *			program has read everything
  *
  *	accept		-> LINE -> REQUESTED -> OPEN
  *	guest's REQUEST	-> OPEN (RESPONSE owed), or RST when nobody listens
@@ -21,20 +21,15 @@
  *	both SHUTDOWN flags by the guest OPEN -> RESET, or LINGER; CLOSING -> RESET
  *	guest breaks the rules, socket fails  -> RESET
  *
- * Who waits for a client's line, the guest's RESPONSE or its RST (LINE, REQUESTED, CLOSING) does so
- * for VSOCK_PATIENCE. The time is the same for all, so they wait in a queue, with one timer.
- *
  * To the guest. What is to be sent is not queued anywhere: a connection that may have a packet is
- *in the list `ready`, and makes it when the guest has a buffer for it and it is its turn, one
- * packet each. Bytes stay in the socket until then: without buffers or credit we stop
- * reading, and the host program waits. So a guest that does not take anything costs no memory.
- * Only answers to packets that belong to no connection need a place, rst[]; when that is
- * full we take no more packets from the guest, as 5.10.6.1 allows.
+ * in the list `ready`, and makes it when the guest has a buffer and it is its turn, one each.
+ * Bytes stay in the socket until then: without buffers or credit we stop reading, and the host
+ * program waits. So a guest that does not take anything costs no memory. Only answers to
+ * packets that belong to no connection need a place, rst[]; when that is full we take no more
+ * packets from the guest, as 5.10.6.1 allows.
  *
  * From the guest. It may send as much as we said there is room for, VSOCK_BUF for each connection.
  * What the socket does not take goes there. So no connection waits for another's host program.
- * The memory is reserved for the whole table, but not there before it is written, and
- * given back when the connection ends.
  *
  * What the guest says of credit decides how much we send it, nothing else: a lie costs it its own
  * data. What it may send is reckoned from our own counters.
@@ -43,231 +38,21 @@
  * SHUTDOWN_RCV becomes SHUT_RD. The socket's end of file becomes SHUTDOWN_SEND, its hang-up, or a
  * failed write, SHUTDOWN_RCV.
  *
- * Limits: streams only. A table of VSOCK_CONNS_MAX connections, less when few descriptors are to be
- * had; RST when it is full. 128 KiB of our memory, and what its kernel buffers, for each
- * connection whose host program does not read.
+ * Limits: streams only. 128 KiB of our memory, and what its kernel buffers, for each connection
+ * whose host program does not read.
  *
- * #syscalls: close shutdown madvise epoll_ctl
+ * #syscalls: shutdown close
  */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/random.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include "devices/vsock_impl.h"
 #include "vmm/base/util.h"
 
-#define SHUT_BOTH	 (VIRTIO_VSOCK_SHUTDOWN_RCV | VIRTIO_VSOCK_SHUTDOWN_SEND)
-#define FDS_FOR_OTHERS	 128 /* descriptors the table leaves to the rest of the monitor */
-#define WATCH_IN	 (EPOLLIN | EPOLLET)
-#define WATCH_IN_AND_OUT (EPOLLIN | EPOLLOUT | EPOLLET)
+#define SHUT_BOTH (VIRTIO_VSOCK_SHUTDOWN_RCV | VIRTIO_VSOCK_SHUTDOWN_SEND)
 
-/* --- Lists --- */
-
-static void list_init(struct vsock_link *head)
-{
-	head->prev = head->next = head;
-}
-
-static bool list_empty(const struct vsock_link *head)
-{
-	return head->next == head;
-}
-
-/* Put it at the end, unless it is in a list. */
-static void list_add(struct vsock_link *head, struct vsock_link *link)
-{
-	if (link->next != NULL)
-		return;
-	link->prev = head->prev;
-	link->next = head;
-	head->prev->next = link;
-	head->prev = link;
-}
-
-static void list_del(struct vsock_link *link)
-{
-	if (link->next == NULL)
-		return;
-	link->prev->next = link->next;
-	link->next->prev = link->prev;
-	link->prev = link->next = NULL;
-}
-
-/* --- Waiting --- */
-
-static void arm_timer(struct vsock *vs)
-{
-	uint64_t now = loop_now_ns();
-	struct vsock_conn *conn;
-
-	if (list_empty(&vs->waiting)) {
-		loop_disarm(&vs->timer);
-		return;
-	}
-	conn = container_of(vs->waiting.next, struct vsock_conn, wait);
-	loop_arm(vs->vdev.loop, &vs->timer, conn->deadline > now ? conn->deadline - now : 0);
-}
-
-static void wait_begin(struct vsock_conn *conn)
-{
-	struct vsock *vs = conn->vs;
-
-	list_del(&conn->wait);
-	conn->deadline = loop_now_ns() + VSOCK_PATIENCE;
-	list_add(&vs->waiting, &conn->wait);
-	/* Armed already: for one that waits longer, or that is gone; then it is armed again. */
-	if (!vs->timer.armed)
-		arm_timer(vs);
-}
-
-/* --- The table --- */
-
-static struct vsock_conn **bucket_of(struct vsock *vs, uint32_t host_port, uint32_t guest_port)
-{
-	uint64_t ports = (uint64_t)host_port << 32 | guest_port;
-
-	/* Multiplied by a number the guest does not know: it cannot fill one bucket. */
-	return &vs->bucket[(ports * vs->hash_key) >> 52 & (VSOCK_BUCKETS - 1)];
-}
-
-static struct vsock_conn *find(struct vsock *vs, uint32_t host_port, uint32_t guest_port)
-{
-	struct vsock_conn *conn = *bucket_of(vs, host_port, guest_port);
-
-	while (conn != NULL && (conn->host_port != host_port || conn->guest_port != guest_port))
-		conn = conn->next;
-	return conn;
-}
-
-/* Have these ports, which nobody has. */
-static void hash_add(struct vsock_conn *conn, uint32_t host_port, uint32_t guest_port)
-{
-	struct vsock_conn **bucket = bucket_of(conn->vs, host_port, guest_port);
-
-	conn->host_port = host_port;
-	conn->guest_port = guest_port;
-	conn->next = *bucket;
-	*bucket = conn;
-}
-
-static void hash_del(struct vsock_conn *conn)
-{
-	struct vsock_conn **link = bucket_of(conn->vs, conn->host_port, conn->guest_port);
-
-	while (*link != NULL && *link != conn)
-		link = &(*link)->next;
-	if (*link != NULL)
-		*link = conn->next;
-}
-
-static void sock_event(struct loop_fd *lfd, uint32_t events)
-{
-	struct vsock_conn *conn = container_of(lfd, struct vsock_conn, sock);
-	struct vsock *vs = conn->vs;
-
-	pthread_mutex_lock(&vs->vdev.lock);
-	vsock_conns_drop_stale(vs);
-	if (lfd->fd >= 0) {
-		vsock_conn_event(conn, events);
-		vsock_rx(vs);
-	}
-	pthread_mutex_unlock(&vs->vdev.lock);
-}
-
-/* In state LINE. */
-static struct vsock_conn *conn_alloc(struct vsock *vs, int fd)
-{
-	struct vsock_conn *conn = vs->free;
-	struct err err = ERR_INIT;
-
-	if (vs->n == vs->max)
-		return NULL;
-	if (conn != NULL)
-		vs->free = conn->next;
-	else
-		conn = &vs->table[vs->used++];
-	vs->n++;
-	*conn = (struct vsock_conn){ .vs = vs,
-				     .state = VSOCK_LINE,
-				     .readable = true,
-				     .sock = { .fd = fd, .fn = sock_event } };
-	vs->nlines++;
-	if (loop_add_fd(vs->vdev.loop, &conn->sock, WATCH_IN, &err) < 0) {
-		conn->sock.fd = -1;
-		vsock_conn_free(conn);
-		return NULL;
-	}
-	return conn;
-}
-
-static void leave_line(struct vsock_conn *conn)
-{
-	list_del(&conn->wait);
-	conn->vs->nlines--;
-	vsock_unix_accept_update(conn->vs);
-}
-
-struct vsock_conn *vsock_conn_new(struct vsock *vs, int fd)
-{
-	struct vsock_conn *conn = conn_alloc(vs, fd);
-
-	if (conn != NULL)
-		wait_begin(conn);
-	return conn;
-}
-
-/* Close the socket; what was not written is lost. */
-static void close_sock(struct vsock_conn *conn)
-{
-	struct vsock *vs = conn->vs;
-
-	loop_del_fd(&conn->sock);
-	if (conn->sock.fd >= 0)
-		close(conn->sock.fd);
-	conn->sock.fd = -1;
-	conn->len = conn->head = 0;
-	if (conn->buf_touched)
-		madvise(vs->bufs + (size_t)(conn - vs->table) * VSOCK_BUF, VSOCK_BUF,
-			MADV_DONTNEED);
-	conn->buf_touched = false;
-}
-
-void vsock_conn_free(struct vsock_conn *conn)
-{
-	struct vsock *vs = conn->vs;
-
-	if (conn->state == VSOCK_LINE)
-		leave_line(conn);
-	else if (conn->state != VSOCK_LINGER)
-		hash_del(conn);
-	close_sock(conn);
-	list_del(&conn->ready);
-	list_del(&conn->wait);
-	conn->state = VSOCK_FREE;
-	conn->next = vs->free;
-	vs->free = conn;
-	vs->n--;
-}
-
-static void is_ready(struct vsock_conn *conn)
-{
-	list_add(&conn->vs->ready, &conn->ready);
-}
-
-static void reset(struct vsock_conn *conn)
-{
-	close_sock(conn);
-	list_del(&conn->wait);
-	conn->state = VSOCK_RESET;
-	is_ready(conn);
-}
-
-/* Answer a packet with RST, outside any connection. There is room: see vsock_tx(). */
+/* Answer a packet with RST, outside any connection. There is room: see take_packet(). */
 static void queue_rst(struct vsock *vs, uint32_t host_port, uint32_t guest_port, uint16_t type)
 {
 	struct vsock_rst *rst = &vs->rst[(vs->rst_head + vs->nrst) % VSOCK_RSTS_MAX];
@@ -295,7 +80,7 @@ static void take_credit(struct vsock_conn *conn, const struct virtio_vsock_hdr *
 	if (guest_room(conn) > 0) {
 		conn->asked_credit = false;
 		if (conn->readable)
-			is_ready(conn);
+			vsock_conn_ready(conn);
 	}
 }
 
@@ -306,7 +91,7 @@ static void forwarded(struct vsock_conn *conn, uint32_t n)
 	if (conn->received - conn->told_fwd_cnt > VSOCK_BUF / 2 &&
 	    conn->fwd_cnt != conn->told_fwd_cnt) {
 		conn->owes_credit = true;
-		is_ready(conn);
+		vsock_conn_ready(conn);
 	}
 }
 
@@ -318,14 +103,14 @@ static void turn_deaf(struct vsock_conn *conn)
 	conn->deaf = true;
 	forwarded(conn, conn->len);
 	conn->len = 0;
-	loop_mod_fd(&conn->sock, WATCH_IN);
-	is_ready(conn);
+	loop_mod_fd(&conn->sock, VSOCK_WATCH_IN);
+	vsock_conn_ready(conn);
 }
 
 /* All the guest sent is with the host program. */
 static void flushed(struct vsock_conn *conn)
 {
-	loop_mod_fd(&conn->sock, WATCH_IN);
+	loop_mod_fd(&conn->sock, VSOCK_WATCH_IN);
 	if (conn->state == VSOCK_LINGER)
 		vsock_conn_free(conn);
 	else if ((conn->guest_shut & VIRTIO_VSOCK_SHUTDOWN_SEND) != 0)
@@ -373,14 +158,14 @@ static void keep(struct vsock_conn *conn, struct virtqueue_cursor *c, uint32_t l
 		conn->len += n;
 		len -= n;
 	}
-	loop_mod_fd(&conn->sock, WATCH_IN_AND_OUT);
+	loop_mod_fd(&conn->sock, VSOCK_WATCH_BOTH);
 }
 
 /* @len bytes at @c, which has as many. */
 static void guest_data(struct vsock_conn *conn, struct virtqueue_cursor *c, uint32_t len)
 {
 	if (len > VSOCK_BUF - conn->len || (conn->guest_shut & VIRTIO_VSOCK_SHUTDOWN_SEND) != 0) {
-		reset(conn); /* more than it was allowed */
+		vsock_conn_reset(conn); /* more than it was allowed */
 		return;
 	}
 	conn->received += len;
@@ -408,12 +193,12 @@ static void guest_data(struct vsock_conn *conn, struct virtqueue_cursor *c, uint
 static void guest_done(struct vsock_conn *conn)
 {
 	if (conn->len == 0) {
-		reset(conn);
+		vsock_conn_reset(conn);
 		return;
 	}
 	queue_rst(conn->vs, conn->host_port, conn->guest_port, VIRTIO_VSOCK_TYPE_STREAM);
-	hash_del(conn);
-	list_del(&conn->ready);
+	vsock_table_remove(conn);
+	vsock_list_del(&conn->ready);
 	shutdown(conn->sock.fd, SHUT_RD);
 	conn->state = VSOCK_LINGER;
 }
@@ -432,7 +217,7 @@ static void guest_shutdown(struct vsock_conn *conn, uint32_t flags)
 	if ((added & VIRTIO_VSOCK_SHUTDOWN_RCV) != 0) {
 		shutdown(conn->sock.fd, SHUT_RD);
 		conn->ended = true;
-		is_ready(conn);
+		vsock_conn_ready(conn);
 	}
 }
 
@@ -443,19 +228,19 @@ static void guest_request(struct vsock *vs, const struct virtio_vsock_hdr *hdr)
 	int fd = vsock_unix_connect(vs, hdr->dst_port);
 
 	if (fd >= 0)
-		conn = conn_alloc(vs, fd);
+		conn = vsock_conn_new(vs, fd);
 	if (conn == NULL) {
 		if (fd >= 0)
 			close(fd);
 		queue_rst(vs, hdr->dst_port, hdr->src_port, hdr->type);
 		return;
 	}
-	leave_line(conn);
+	vsock_conn_leave_line(conn);
 	conn->state = VSOCK_OPEN;
-	hash_add(conn, hdr->dst_port, hdr->src_port);
+	vsock_table_add(conn, hdr->dst_port, hdr->src_port);
 	take_credit(conn, hdr);
 	conn->owes_response = true;
-	is_ready(conn);
+	vsock_conn_ready(conn);
 }
 
 /* A program in the guest accepted. */
@@ -466,15 +251,15 @@ static void guest_response(struct vsock_conn *conn)
 	ssize_t n;
 
 	iov.iov_len = (size_t)snprintf(ok, sizeof(ok), "OK %u\n", conn->host_port);
-	list_del(&conn->wait);
+	vsock_list_del(&conn->wait);
 	conn->state = VSOCK_OPEN;
-	is_ready(conn);
+	vsock_conn_ready(conn);
 	n = vsock_unix_send(conn, &iov, 1);
 	/* The client may be gone; what it sent before is delivered nevertheless. */
 	if (n < 0 && n != -EAGAIN)
 		turn_deaf(conn);
 	else if (n != (ssize_t)iov.iov_len)
-		reset(conn);
+		vsock_conn_reset(conn);
 }
 
 static void open_packet(struct vsock_conn *conn, const struct virtio_vsock_hdr *hdr,
@@ -489,12 +274,12 @@ static void open_packet(struct vsock_conn *conn, const struct virtio_vsock_hdr *
 		break;
 	case VIRTIO_VSOCK_OP_CREDIT_REQUEST:
 		conn->owes_credit = true;
-		is_ready(conn);
+		vsock_conn_ready(conn);
 		break;
 	case VIRTIO_VSOCK_OP_CREDIT_UPDATE:
 		break;
 	default:
-		reset(conn);
+		vsock_conn_reset(conn);
 		break;
 	}
 }
@@ -506,7 +291,7 @@ static void closing_packet(struct vsock_conn *conn, const struct virtio_vsock_hd
 		return;
 	conn->guest_shut |= hdr->flags & SHUT_BOTH;
 	if (conn->guest_shut == SHUT_BOTH)
-		reset(conn);
+		vsock_conn_reset(conn);
 }
 
 void vsock_conn_packet(struct vsock *vs, const struct virtio_vsock_hdr *hdr,
@@ -517,7 +302,7 @@ void vsock_conn_packet(struct vsock *vs, const struct virtio_vsock_hdr *hdr,
 	/* Not from this guest, or not for us: nobody to answer. */
 	if (hdr->src_cid != vs->cid || hdr->dst_cid != VSOCK_CID_HOST)
 		return;
-	conn = find(vs, hdr->dst_port, hdr->src_port);
+	conn = vsock_table_find(vs, hdr->dst_port, hdr->src_port);
 	if (hdr->type != VIRTIO_VSOCK_TYPE_STREAM)
 		conn = NULL;
 	/* Ports used again: the guest's side has forgotten what we still wait for. */
@@ -543,7 +328,7 @@ void vsock_conn_packet(struct vsock *vs, const struct virtio_vsock_hdr *hdr,
 		if (hdr->op == VIRTIO_VSOCK_OP_RESPONSE && !conn->owes_request)
 			guest_response(conn);
 		else
-			reset(conn);
+			vsock_conn_reset(conn);
 		break;
 	case VSOCK_OPEN:
 		open_packet(conn, hdr, c);
@@ -567,17 +352,17 @@ void vsock_conn_request(struct vsock_conn *conn, uint32_t guest_port)
 		vsock_conn_free(conn);
 		return;
 	}
-	leave_line(conn);
+	vsock_conn_leave_line(conn);
 	/* As many ports as the table has connections are tried at most. */
 	do {
 		if (vs->next_port++ >= VSOCK_PORT_LAST)
 			vs->next_port = VSOCK_PORT_FIRST;
-	} while (find(vs, vs->next_port, guest_port) != NULL);
+	} while (vsock_table_find(vs, vs->next_port, guest_port) != NULL);
 	conn->state = VSOCK_REQUESTED;
-	hash_add(conn, vs->next_port, guest_port);
+	vsock_table_add(conn, vs->next_port, guest_port);
 	conn->owes_request = true;
-	wait_begin(conn);
-	is_ready(conn);
+	vsock_conn_wait(conn);
+	vsock_conn_ready(conn);
 }
 
 void vsock_conn_event(struct vsock_conn *conn, uint32_t events)
@@ -593,7 +378,7 @@ void vsock_conn_event(struct vsock_conn *conn, uint32_t events)
 			turn_deaf(conn);
 		else if ((events & EPOLLOUT) != 0 && conn->len > 0)
 			flush(conn);
-		is_ready(conn);
+		vsock_conn_ready(conn);
 		break;
 	case VSOCK_LINGER:
 		if ((events & (EPOLLHUP | EPOLLERR)) != 0)
@@ -662,7 +447,7 @@ static bool data_packet(struct vsock_conn *conn, struct virtio_vsock_hdr *hdr,
 	else if (n == -EAGAIN)
 		conn->readable = false;
 	else
-		reset(conn);
+		vsock_conn_reset(conn);
 	return false;
 }
 
@@ -673,9 +458,9 @@ static void shutdown_packet(struct vsock_conn *conn, struct virtio_vsock_hdr *hd
 	hdr->flags = conn->told_shut;
 	if (conn->told_shut != SHUT_BOTH)
 		return;
-	close_sock(conn);
+	vsock_conn_close(conn);
 	conn->state = VSOCK_CLOSING;
-	wait_begin(conn);
+	vsock_conn_wait(conn);
 }
 
 static bool open_next(struct vsock_conn *conn, struct virtio_vsock_hdr *hdr,
@@ -742,7 +527,7 @@ static bool conn_next(struct vsock_conn *conn, struct virtio_vsock_hdr *hdr,
 
 bool vsock_conns_ready(const struct vsock *vs)
 {
-	return vs->nrst > 0 || !list_empty(&vs->ready);
+	return vs->nrst > 0 || !vsock_list_empty(&vs->ready);
 }
 
 static void next_rst(struct vsock *vs, struct virtio_vsock_hdr *hdr)
@@ -767,127 +552,17 @@ bool vsock_conns_next(struct vsock *vs, struct virtio_vsock_hdr *hdr, struct vir
 		next_rst(vs, hdr);
 		return true;
 	}
-	while (!list_empty(&vs->ready)) {
+	while (!vsock_list_empty(&vs->ready)) {
 		struct vsock_conn *conn = container_of(vs->ready.next, struct vsock_conn, ready);
 		bool made;
 
-		list_del(&conn->ready);
+		vsock_list_del(&conn->ready);
 		made = conn_next(conn, hdr, c);
 		/* To the end of the list: it is others' turn. */
 		if (has_packet(conn))
-			is_ready(conn);
+			vsock_conn_ready(conn);
 		if (made)
 			return true;
 	}
 	return false;
-}
-
-/* --- All of them --- */
-
-static void time_is_up(struct loop_timer *timer)
-{
-	struct vsock *vs = container_of(timer, struct vsock, timer);
-	uint64_t now = loop_now_ns();
-
-	pthread_mutex_lock(&vs->vdev.lock);
-	vsock_conns_drop_stale(vs);
-	while (!list_empty(&vs->waiting) && !vs->vdev.quiesced) {
-		struct vsock_conn *conn = container_of(vs->waiting.next, struct vsock_conn, wait);
-
-		if (conn->deadline > now)
-			break;
-		/* The guest needs no RST for what it never heard of. */
-		if (conn->state == VSOCK_LINE || conn->owes_request)
-			vsock_conn_free(conn);
-		else
-			reset(conn);
-	}
-	if (!vs->vdev.quiesced)
-		arm_timer(vs);
-	vsock_rx(vs);
-	pthread_mutex_unlock(&vs->vdev.lock);
-}
-
-void vsock_conns_resume(struct vsock *vs)
-{
-	uint64_t deadline = loop_now_ns() + VSOCK_PATIENCE;
-
-	for (struct vsock_link *l = vs->waiting.next; l != &vs->waiting; l = l->next)
-		container_of(l, struct vsock_conn, wait)->deadline = deadline;
-	arm_timer(vs);
-}
-
-void vsock_conns_drop_stale(struct vsock *vs)
-{
-	if (!vs->stale)
-		return;
-	vs->stale = false;
-	vs->nrst = 0;
-	vs->tx_stalled = false;
-	for (unsigned i = 0; i < vs->used; i++) {
-		struct vsock_conn *conn = &vs->table[i];
-
-		/* Of these the guest knows nothing, or nothing any more. */
-		if (conn->state != VSOCK_FREE && conn->state != VSOCK_LINE &&
-		    conn->state != VSOCK_LINGER)
-			vsock_conn_free(conn);
-	}
-}
-
-/* How many connections there can be; the soft limit is raised for it as far as it may be. */
-static unsigned conns_max(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return VSOCK_CONNS_MAX;
-	if (limit.rlim_cur < VSOCK_CONNS_MAX + FDS_FOR_OTHERS) {
-		limit.rlim_cur = limit.rlim_max;
-		if (limit.rlim_cur > VSOCK_CONNS_MAX + FDS_FOR_OTHERS)
-			limit.rlim_cur = VSOCK_CONNS_MAX + FDS_FOR_OTHERS;
-		(void)setrlimit(RLIMIT_NOFILE, &limit);
-		if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-			return VSOCK_CONNS_MAX;
-	}
-	if (limit.rlim_cur >= VSOCK_CONNS_MAX + FDS_FOR_OTHERS)
-		return VSOCK_CONNS_MAX;
-	if (limit.rlim_cur >= 2 * FDS_FOR_OTHERS)
-		return (unsigned)limit.rlim_cur - FDS_FOR_OTHERS;
-	return (unsigned)limit.rlim_cur / 2;
-}
-
-int vsock_conns_init(struct vsock *vs, struct err *err)
-{
-	void *bufs;
-
-	list_init(&vs->ready);
-	list_init(&vs->waiting);
-	vs->timer.fn = time_is_up;
-	vs->next_port = VSOCK_PORT_FIRST - 1;
-	vs->max = conns_max();
-	if (getrandom(&vs->hash_key, sizeof(vs->hash_key), GRND_NONBLOCK) < 0)
-		vs->hash_key = loop_now_ns(); /* a young host; collisions are slow, no more */
-	vs->hash_key |= 1;
-	/* Large, and touched as far as it is used only. */
-	vs->table = calloc(VSOCK_CONNS_MAX, sizeof(*vs->table));
-	vs->bucket = calloc(VSOCK_BUCKETS, sizeof(*vs->bucket));
-	bufs = mmap(NULL, (size_t)VSOCK_CONNS_MAX * VSOCK_BUF, PROT_READ | PROT_WRITE,
-		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	vs->bufs = bufs == MAP_FAILED ? NULL : bufs;
-	if (vs->table == NULL || vs->bucket == NULL || vs->bufs == NULL)
-		return err_set(err, ENOMEM, "vsock: no memory for %d connections", VSOCK_CONNS_MAX);
-	return 0;
-}
-
-void vsock_conns_fini(struct vsock *vs)
-{
-	for (unsigned i = 0; i < vs->used; i++) {
-		if (vs->table[i].state != VSOCK_FREE)
-			vsock_conn_free(&vs->table[i]);
-	}
-	loop_disarm(&vs->timer);
-	if (vs->bufs != NULL)
-		munmap(vs->bufs, (size_t)VSOCK_CONNS_MAX * VSOCK_BUF);
-	free(vs->table);
-	free(vs->bucket);
 }

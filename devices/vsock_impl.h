@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the parts of the socket device share: virtio_vsock.c (the device, its queues and options),
- * vsock_conn.c (connections, packet by packet), vsock_unix.c (the host's sockets), vsock_vhost.c
- * (the host's kernel in place of the last two). All of it runs on the device's loop with its lock
- * held, unless a function says otherwise.
+ * vsock_table.c (all connections), vsock_conn.c (one, packet by packet), vsock_unix.c (the host's
+ * sockets), vsock_vhost.c (the host's kernel in place of all that). All of it runs on the device's
+ * loop with its lock held, unless a function says otherwise.
  */
 #ifndef DEVICES_VSOCK_IMPL_H
 #define DEVICES_VSOCK_IMPL_H
@@ -25,6 +25,10 @@
 #define VSOCK_PATIENCE	 10000000000ULL /* ns, for a line, a guest's answer, a guest's RST */
 #define VSOCK_PORT_FIRST (1u << 30)	/* the host's ends of what the host begins */
 #define VSOCK_PORT_LAST	 (VSOCK_PORT_FIRST * 2 - 1)
+
+/* What sockets are watched for: always, and while there is something to write. */
+#define VSOCK_WATCH_IN	 (EPOLLIN | EPOLLET)
+#define VSOCK_WATCH_BOTH (EPOLLIN | EPOLLOUT | EPOLLET)
 
 /* The queues: 5.10.2 */
 enum { VSOCK_RX, VSOCK_TX, VSOCK_EVENT, VSOCK_QUEUES };
@@ -125,7 +129,7 @@ struct vsock {
 /* Give the guest what there is for it. */
 void vsock_rx(struct vsock *vs);
 
-/* --- vsock_conn.c --- */
+/* --- vsock_table.c --- */
 
 int vsock_conns_init(struct vsock *vs, struct err *err);
 void vsock_conns_fini(struct vsock *vs);
@@ -133,6 +137,65 @@ void vsock_conns_fini(struct vsock *vs);
 void vsock_conns_drop_stale(struct vsock *vs);
 /* The VM stood still: whoever waits for the guest begins to wait now. */
 void vsock_conns_resume(struct vsock *vs);
+
+/*
+ * A connection with host end @fd, which it owns, in state LINE, and waiting. NULL (and @fd still
+ * the caller's): no room.
+ */
+struct vsock_conn *vsock_conn_new(struct vsock *vs, int fd);
+/* It goes on to another state, and waits no more. */
+void vsock_conn_leave_line(struct vsock_conn *conn);
+/* Wait for VSOCK_PATIENCE from now on. */
+void vsock_conn_wait(struct vsock_conn *conn);
+/* Close the socket; what was not written is lost. */
+void vsock_conn_close(struct vsock_conn *conn);
+/* The same, and tell the guest. */
+void vsock_conn_reset(struct vsock_conn *conn);
+/* Close the socket and forget the connection, without a word to the guest. */
+void vsock_conn_free(struct vsock_conn *conn);
+
+struct vsock_conn *vsock_table_find(struct vsock *vs, uint32_t host_port, uint32_t guest_port);
+/* Have these ports, which nobody has. */
+void vsock_table_add(struct vsock_conn *conn, uint32_t host_port, uint32_t guest_port);
+void vsock_table_remove(struct vsock_conn *conn);
+
+static inline void vsock_list_init(struct vsock_link *head)
+{
+	head->prev = head->next = head;
+}
+
+static inline bool vsock_list_empty(const struct vsock_link *head)
+{
+	return head->next == head;
+}
+
+/* Put it at the end, unless it is in a list. */
+static inline void vsock_list_add(struct vsock_link *head, struct vsock_link *link)
+{
+	if (link->next != NULL)
+		return;
+	link->prev = head->prev;
+	link->next = head;
+	head->prev->next = link;
+	head->prev = link;
+}
+
+static inline void vsock_list_del(struct vsock_link *link)
+{
+	if (link->next == NULL)
+		return;
+	link->prev->next = link->next;
+	link->next->prev = link->prev;
+	link->prev = link->next = NULL;
+}
+
+/* It (perhaps) has a packet for the guest. */
+static inline void vsock_conn_ready(struct vsock_conn *conn)
+{
+	vsock_list_add(&conn->vs->ready, &conn->ready);
+}
+
+/* --- vsock_conn.c --- */
 
 /* A packet of the guest, @c at its data. */
 void vsock_conn_packet(struct vsock *vs, const struct virtio_vsock_hdr *hdr,
@@ -142,14 +205,10 @@ bool vsock_conns_ready(const struct vsock *vs);
 /* Make the next one: its header into @hdr, data to @c. False: there is none. */
 bool vsock_conns_next(struct vsock *vs, struct virtio_vsock_hdr *hdr, struct virtqueue_cursor *c);
 
-/* A connection with host end @fd, which it owns; NULL (and @fd still the caller's): no room. */
-struct vsock_conn *vsock_conn_new(struct vsock *vs, int fd);
 /* The client on the host named the guest's port. */
 void vsock_conn_request(struct vsock_conn *conn, uint32_t guest_port);
 /* The socket has something to say: EPOLLIN | ... */
 void vsock_conn_event(struct vsock_conn *conn, uint32_t events);
-/* Close the socket and forget the connection, without a word to the guest. */
-void vsock_conn_free(struct vsock_conn *conn);
 
 /* --- vsock_unix.c --- */
 
