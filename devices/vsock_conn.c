@@ -84,11 +84,11 @@ static void take_credit(struct vsock_conn *conn, const struct virtio_vsock_hdr *
 	}
 }
 
-/* @n bytes are out. Tell the guest when it believes that less than half of the room is left. */
+/* @n bytes are out. Tell the guest when it believes that a quarter of the room is gone. */
 static void forwarded(struct vsock_conn *conn, uint32_t n)
 {
 	conn->fwd_cnt += n;
-	if (conn->received - conn->told_fwd_cnt > VSOCK_BUF / 2 &&
+	if (conn->received - conn->told_fwd_cnt > VSOCK_BUF / 4 &&
 	    conn->fwd_cnt != conn->told_fwd_cnt) {
 		conn->owes_credit = true;
 		vsock_conn_ready(conn);
