@@ -467,7 +467,7 @@ struct chardev *chardev_new(const struct chardev_config *cfg, const char *what, 
 	snprintf(c->what, sizeof(c->what), "%s", what);
 	c->in = (struct loop_fd){ .fd = -1, .fn = input_ready };
 	c->out = (struct loop_fd){ .fd = -1, .fn = output_ready };
-	c->listener.fd = -1;
+	c->listener.fd = c->listening.fd = -1;
 	c->room_work.fn = has_room;
 	c->read_more.fn = read_more;
 	c->pty_slave = -1;

@@ -6,6 +6,7 @@
 #include <sys/types.h>
 #include <termios.h>
 #include "devices/chardev.h"
+#include "devices/unix_listen.h"
 
 #define CHARDEV_INPUT_MAX 32768
 #define CHARDEV_KEEP	  65536 /* output kept for the next client of a socket */
@@ -40,11 +41,10 @@ struct chardev {
 	const char *created; /* file made by us; removed if the VM never runs */
 
 	/* to=socket: in and out are the client's, -1 without one */
-	struct loop_fd listener;
-	bool left;	 /* the client is gone, what it sent is not read yet */
-	dev_t bound_dev; /* the socket's file, while it is there */
-	ino_t bound_ino;
-	uint8_t *keep; /* ring of CHARDEV_KEEP bytes */
+	struct unix_listener listening;
+	struct loop_fd listener; /* listening.fd */
+	bool left;		 /* the client is gone, what it sent is not read yet */
+	uint8_t *keep;		 /* ring of CHARDEV_KEEP bytes */
 	size_t keep_head, keep_n;
 };
 

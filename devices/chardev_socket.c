@@ -10,10 +10,9 @@
  * went is still for the guest; only when the guest has not taken it by the time the next
  * client comes, the rest is dropped.
  *
- * A socket's file left behind by a program that is no more is replaced. Ours is removed at
- * the end, if it is still ours. Its mode is 0600: who may connect owns the guest's console.
+ * The socket's file has mode 0600: who may connect owns the guest's console.
  *
- * #syscalls: accept4 fcntl close poll writev lstat unlink
+ * #syscalls: accept4 fcntl close poll writev
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,8 +21,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 #include "devices/chardev_impl.h"
 #include "vmm/base/log.h"
@@ -173,91 +170,22 @@ static void client_waits(struct loop_fd *lfd, uint32_t events)
 	changed(c);
 }
 
-/* The socket's file */
-
-/* Is there a socket's file at @addr that nobody listens behind? Then it goes. */
-static bool remove_stale(const struct sockaddr_un *addr)
-{
-	struct stat st;
-	bool stale;
-	int fd;
-
-	if (lstat(addr->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
-		return false;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return false;
-	stale = connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 &&
-		errno == ECONNREFUSED;
-	close(fd);
-	return stale && unlink(addr->sun_path) == 0;
-}
-
-static int bind_socket(struct chardev *c, int fd, const char *path, struct err *err)
-{
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	struct stat st;
-	int r;
-
-	if (strlen(path) >= sizeof(addr.sun_path))
-		return err_set(err, ENAMETOOLONG,
-			       "%s socket %s: the path has %zu bytes, that of a socket at most "
-			       "%zu; name a shorter one",
-			       c->what, path, strlen(path), sizeof(addr.sun_path) - 1);
-	strcpy(addr.sun_path, path);
-	fchmod(fd, 0600);
-	r = bind(fd, (struct sockaddr *)&addr, sizeof(addr));
-	if (r < 0 && errno == EADDRINUSE && remove_stale(&addr))
-		r = bind(fd, (struct sockaddr *)&addr, sizeof(addr));
-	if (r < 0 && errno == EADDRINUSE) {
-		if (lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
-			return err_set(err, EADDRINUSE,
-				       "%s socket %s: there is a file of that name that is not a "
-				       "socket; remove it, or name another",
-				       c->what, path);
-		return err_set(err, EADDRINUSE,
-			       "%s socket %s: another program listens there; name another path",
-			       c->what, path);
-	}
-	if (r < 0)
-		return err_sys(err, errno, "%s socket %s: cannot bind", c->what, path);
-	if (lstat(path, &st) == 0) {
-		c->bound_dev = st.st_dev;
-		c->bound_ino = st.st_ino;
-	}
-	return 0;
-}
-
 int chardev_listen(struct chardev *c, struct err *err)
 {
-	int fd;
-
 	c->own_in = c->own_out = c->out_nonblock = true;
 	c->out_dead = true;
 	c->keep = malloc(CHARDEV_KEEP);
 	if (c->keep == NULL)
 		return err_set(err, ENOMEM, "%s socket %s: no memory", c->what, c->cfg->path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return err_sys(err, errno, "%s socket %s", c->what, c->cfg->path);
-	c->listener = (struct loop_fd){ .fd = fd, .fn = client_waits };
-	if (bind_socket(c, fd, c->cfg->path, err) < 0)
+	if (unix_listen(&c->listening, c->what, c->cfg->path, BACKLOG, err) < 0)
 		return -err->code;
-	if (listen(fd, BACKLOG) < 0)
-		return err_sys(err, errno, "%s socket %s: cannot listen", c->what, c->cfg->path);
+	c->listener = (struct loop_fd){ .fd = c->listening.fd, .fn = client_waits };
 	return loop_add_fd(c->loop, &c->listener, 0, err);
 }
 
 void chardev_unlisten(struct chardev *c)
 {
-	struct stat st;
-
 	free(c->keep);
-	if (c->listener.fd < 0)
-		return;
 	loop_del_fd(&c->listener);
-	close(c->listener.fd);
-	if (c->bound_ino != 0 && lstat(c->cfg->path, &st) == 0 && st.st_ino == c->bound_ino &&
-	    st.st_dev == c->bound_dev)
-		unlink(c->cfg->path);
+	unix_listen_end(&c->listening);
 }

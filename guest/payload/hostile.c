@@ -25,7 +25,8 @@ bool have_other;
 static uint64_t random_state;
 static uint32_t saved_bar[256][2]; /* by place */
 static const char *const names[] = {
-	[VIRTIO_NET] = "net", [VIRTIO_BLK] = "blk", [VIRTIO_CONSOLE] = "console", [VIRTIO_RNG] = "rng"
+	[VIRTIO_NET] = "net", [VIRTIO_BLK] = "blk", [VIRTIO_CONSOLE] = "console", [VIRTIO_RNG] = "rng",
+	[VIRTIO_VSOCK] = "vsock"
 };
 
 uint64_t rnd(void)
@@ -122,6 +123,9 @@ void offer_good(struct vq *vq)
 		put_desc(&vq->desc[1], (uintptr_t)victim, 4096, DESC_NEXT | DESC_WRITE, 2);
 		put_desc(&vq->desc[2], (uintptr_t)victim + 4096, 1, DESC_WRITE, 0);
 		break;
+	case VIRTIO_VSOCK:
+		memset(victim, 0, 64); /* the CIDs: it is dropped */
+		/* fall through */
 	case VIRTIO_NET:
 	case VIRTIO_CONSOLE:
 		if ((vq->index & 1) != 0)
@@ -148,6 +152,27 @@ void pci_restore(struct vdev *v)
 
 /* --- Right use --- */
 
+/* A connection to a port where nobody listens is refused: NULL, or what went wrong. */
+static const char *use_vsock(struct vdev *v, struct vq *rx, struct vq *tx, uint8_t *data)
+{
+	struct vsock_header *h = (void *)data, *answer = (void *)(data + 1024);
+	struct vbuf in = { answer, 1024 }, out = { h, sizeof(*h) };
+	uint32_t len;
+
+	vq_add(rx, &in, 0, 1);
+	vq_kick(rx);
+	*h = (struct vsock_header){ .src_cid = virtio_config(v, 0, 8), .dst_cid = VSOCK_HOST,
+				    .src_port = 1000, .dst_port = 999, .type = VSOCK_STREAM,
+				    .op = VSOCK_REQUEST };
+	if (vq_do(tx, &out, 1, 0) < 0)
+		return "nothing is sent";
+	if (vq_wait(rx, &len, 5000000) < 0 || len != sizeof(*h))
+		return "there is no answer";
+	if (answer->op != VSOCK_RST || answer->dst_port != 1000 || answer->src_port != 999)
+		return "the answer is wrong";
+	return NULL;
+}
+
 /* Reset, then one request that must succeed: NULL, or what went wrong. */
 static const char *use(struct vdev *v)
 {
@@ -155,8 +180,9 @@ static const char *use(struct vdev *v)
 	uint64_t start = ticks(), limit = us_ticks(5000000);
 	uint8_t *data = ram_alloc(4096, 64);
 	struct vbuf b = { data, 64 };
-	struct vq vq;
-	unsigned q = v->id == VIRTIO_NET || v->id == VIRTIO_CONSOLE;
+	struct vq vq, rx;
+	unsigned q = v->id == VIRTIO_NET || v->id == VIRTIO_CONSOLE || v->id == VIRTIO_VSOCK;
+	const char *wrong;
 	int len;
 
 	pci_restore(v);
@@ -167,7 +193,8 @@ static const char *use(struct vdev *v)
 	}
 	if (!virtio_begin(v, v->id == VIRTIO_CONSOLE ? 0 : F_EVENT_IDX | F_BLK_FLUSH))
 		return "FEATURES_OK is refused";
-	if (!virtio_queue(v, q, QUEUE_SIZE, &vq))
+	if (!virtio_queue(v, q, QUEUE_SIZE, &vq) ||
+	    (v->id == VIRTIO_VSOCK && !virtio_queue(v, 0, QUEUE_SIZE, &rx)))
 		return "the queue has gone";
 	virtio_go(v);
 	switch (v->id) {
@@ -186,6 +213,11 @@ static const char *use(struct vdev *v)
 		len = vq_do(&vq, &b, 0, 1);
 		if (len <= 0 || len > 64)
 			return "there are no random numbers";
+		break;
+	case VIRTIO_VSOCK:
+		wrong = use_vsock(v, &rx, &vq, data);
+		if (wrong != NULL)
+			return wrong;
 		break;
 	case VIRTIO_NET:
 		memset(data + sizeof(struct net_header), 0xff, 6);
@@ -238,7 +270,7 @@ static void run(const struct attack *table, struct vdev *v, struct vdev *other)
 static bool find(struct vdev *v, const char *word, unsigned n)
 {
 	for (unsigned id = 1; id < ARRAY_SIZE(names); id++) {
-		if (!arg_is(word, names[id]) || !virtio_find(v, id, n))
+		if (names[id] == NULL || !arg_is(word, names[id]) || !virtio_find(v, id, n))
 			continue;
 		if (v->pci) {
 			saved_bar[v->place][0] = rd32(v->ecam + PCI_BAR0);

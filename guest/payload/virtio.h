@@ -23,6 +23,7 @@
 #define VIRTIO_BLK     2
 #define VIRTIO_CONSOLE 3
 #define VIRTIO_RNG     4
+#define VIRTIO_VSOCK   19
 
 /* Status: 2.1 */
 #define STATUS_ACKNOWLEDGE 1
@@ -163,6 +164,20 @@ struct net_header {
 	uint8_t flags, gso_type;
 	uint16_t hdr_len, gso_size, csum_start, csum_offset, num_buffers;
 };
+
+/* A vsock packet's header: 5.10.6 */
+struct vsock_header {
+	uint64_t src_cid, dst_cid;
+	uint32_t src_port, dst_port, len;
+	uint16_t type, op;
+	uint32_t flags, buf_alloc, fwd_cnt;
+} __attribute__((packed));
+#define VSOCK_HOST     2
+#define VSOCK_STREAM   1
+#define VSOCK_REQUEST  1
+#define VSOCK_RST      3
+#define VSOCK_SHUTDOWN 4
+#define VSOCK_RW       5
 
 /* A piece of a buffer */
 struct vbuf {

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A listening Unix stream socket with a name in the file system, unix(7).
+ *
+ * A socket's file left behind by a program that is no more (nobody listens behind it) is
+ * replaced; one behind which somebody listens, or a file that is no socket, is an error. Ours is
+ * removed at the end, if it is still ours. Its mode is 0600: who may connect is let in.
+ *
+ * #syscalls: close lstat unlink
+ */
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "devices/unix_listen.h"
+
+/* Is there a socket's file at @addr that nobody listens behind? Then it goes. */
+static bool remove_stale(const struct sockaddr_un *addr)
+{
+	struct stat st;
+	bool stale;
+	int fd;
+
+	if (lstat(addr->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return false;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return false;
+	stale = connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 &&
+		errno == ECONNREFUSED;
+	close(fd);
+	return stale && unlink(addr->sun_path) == 0;
+}
+
+static int bind_path(struct unix_listener *l, const char *what, const char *path, struct err *err)
+{
+	const struct sockaddr *addr = (const struct sockaddr *)&l->addr;
+	struct stat st;
+	int r;
+
+	fchmod(l->fd, 0600);
+	r = bind(l->fd, addr, sizeof(l->addr));
+	if (r < 0 && errno == EADDRINUSE && remove_stale(&l->addr))
+		r = bind(l->fd, addr, sizeof(l->addr));
+	if (r < 0 && errno == EADDRINUSE) {
+		if (lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
+			return err_set(err, EADDRINUSE,
+				       "%s socket %s: there is a file of that name that is not a "
+				       "socket; remove it, or name another",
+				       what, path);
+		return err_set(err, EADDRINUSE,
+			       "%s socket %s: another program listens there; name another path",
+			       what, path);
+	}
+	if (r < 0)
+		return err_sys(err, errno, "%s socket %s: cannot bind", what, path);
+	if (lstat(path, &st) == 0) {
+		l->dev = st.st_dev;
+		l->ino = st.st_ino;
+	}
+	return 0;
+}
+
+int unix_listen(struct unix_listener *l, const char *what, const char *path, int backlog,
+		struct err *err)
+{
+	l->addr = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	l->ino = 0;
+	if (strlen(path) >= sizeof(l->addr.sun_path))
+		return err_set(err, ENAMETOOLONG,
+			       "%s socket %s: the path has %zu bytes, that of a socket at most "
+			       "%zu; name a shorter one",
+			       what, path, strlen(path), sizeof(l->addr.sun_path) - 1);
+	strcpy(l->addr.sun_path, path);
+	l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (l->fd < 0)
+		return err_sys(err, errno, "%s socket %s", what, path);
+	if (bind_path(l, what, path, err) < 0)
+		return -err->code;
+	if (listen(l->fd, backlog) < 0)
+		return err_sys(err, errno, "%s socket %s: cannot listen", what, path);
+	return 0;
+}
+
+void unix_listen_end(struct unix_listener *l)
+{
+	struct stat st;
+
+	if (l->fd >= 0)
+		close(l->fd);
+	l->fd = -1;
+	if (l->ino != 0 && lstat(l->addr.sun_path, &st) == 0 && st.st_ino == l->ino &&
+	    st.st_dev == l->dev)
+		unlink(l->addr.sun_path);
+	l->ino = 0;
+}

@@ -1,0 +1,430 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The socket device, a driver that does anything, and host programs that do: packets right and
+ * wrong on connections there are and are not, chains and memory of all kinds, clients that come,
+ * say lines, read, stop and go, listeners, time that passes, resets, saving in between.
+ * Checked: no chain is held back or given back twice, the table's counts are those of its
+ * entries, every connection owes the host program what it buffered and no more than it has room
+ * for, and what the device tells of itself when saved it takes back.
+ *
+ * Input: operations of 1 byte and their operands, see operate().
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include "devices/vsock_impl.h"
+#include "tests/fuzz/fuzz.h"
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
+
+#define RAM	    0x80000ULL
+#define QUEUE_SIZE  8
+#define QUEUE_AT(q) (0x1000ULL * ((q) + 1))
+#define AVAIL	    0x100 /* behind the descriptors */
+#define USED	    0x200
+#define DATA	    0x10000ULL
+#define DATA_SIZE   0x60000u
+#define CLIENTS	    6
+#define CONNS	    12 /* the table, small enough to be full */
+#define CID	    3
+#define OPERATIONS  200
+
+struct bench {
+	struct gmem mem;
+	struct loop *loop;
+	struct virtio_host host;
+	struct virtio_transport transport;
+	const struct virtio_ops *ops;
+	struct virtio_device *vdev;
+	struct vsock *vs;
+	int client[CLIENTS];
+	int listener; /* at port 1 */
+	char path[64];
+};
+
+static void on_interrupt(struct virtio_transport *t, int q)
+{
+	CHECK(q < (int)t->vdev->nqueues);
+}
+
+static int on_eventfd(struct virtio_transport *t, unsigned q, int fd, bool on)
+{
+	(void)t;
+	(void)q;
+	(void)fd;
+	(void)on;
+	return -EOPNOTSUPP;
+}
+
+static const struct virtio_transport_ops transport_ops = { .interrupt = on_interrupt,
+							   .ioeventfd = on_eventfd,
+							   .irqfd = on_eventfd };
+
+static void write16(struct bench *b, uint64_t gpa, uint16_t v)
+{
+	gmem_write(&b->mem, gpa, &v, sizeof(v));
+}
+
+static uint16_t read16(struct bench *b, uint64_t gpa)
+{
+	uint16_t v = 0;
+
+	gmem_read(&b->mem, gpa, &v, sizeof(v));
+	return v;
+}
+
+/* --- The driver --- */
+
+static void start(struct bench *b)
+{
+	struct virtio_device *v = b->vdev;
+
+	gmem_zero(&b->mem, 0, DATA);
+	pthread_mutex_lock(&v->lock);
+	virtio_set_status(v, 0);
+	virtio_set_status(v, 3);
+	virtio_accept(v, 0, (uint32_t)v->features);
+	virtio_accept(v, 1, 1);
+	virtio_set_status(v, 11);
+	for (unsigned q = 0; q < v->nqueues; q++) {
+		struct virtqueue *vq = virtio_queue_setup(v, q);
+
+		vq->size = QUEUE_SIZE;
+		vq->desc = QUEUE_AT(q);
+		vq->driver = QUEUE_AT(q) + AVAIL;
+		vq->device = QUEUE_AT(q) + USED;
+		virtio_queue_enable(v, q);
+	}
+	virtio_set_status(v, 15);
+	pthread_mutex_unlock(&v->lock);
+}
+
+static void make_available(struct bench *b, unsigned q, uint16_t head)
+{
+	uint64_t avail = QUEUE_AT(q) + AVAIL;
+	uint16_t idx = read16(b, avail + 2);
+
+	write16(b, avail + 4 + 2 * (idx % QUEUE_SIZE), head);
+	write16(b, avail + 2, (uint16_t)(idx + 1));
+	virtio_kick(b->vdev, q);
+}
+
+/* A chain of up to 4 buffers: lengths and directions from the input. */
+static void add(struct bench *b, struct input *in, unsigned q)
+{
+	uint64_t at = QUEUE_AT(q);
+	uint16_t head = (uint16_t)(read16(b, at + AVAIL + 2) * 4 % QUEUE_SIZE);
+	unsigned n = 1 + (unsigned)take(in, 1) % 4;
+
+	for (unsigned i = 0; i < n; i++) {
+		uint8_t kind = (uint8_t)take(in, 1);
+		struct vring_desc desc = { .addr = DATA + take(in, 2),
+					   .len = (uint32_t)take(in, 1) << kind % 12,
+					   .flags = (uint16_t)((kind >> 4 & 2) |
+							       (i + 1 < n ? 1 : 0)),
+					   .next = (uint16_t)(head + i + 1) };
+
+		gmem_write(&b->mem, at + 16 * ((head + i) % QUEUE_SIZE), &desc, sizeof(desc));
+	}
+	make_available(b, q, head);
+}
+
+/* Some receive buffers as they should be. */
+static void add_rx(struct bench *b, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		uint16_t head = read16(b, QUEUE_AT(VSOCK_RX) + AVAIL + 2) % QUEUE_SIZE;
+		struct vring_desc desc = { .addr = DATA + 0x40000 + 0x1000u * head,
+					   .len = 0x1000,
+					   .flags = VRING_DESC_F_WRITE };
+
+		gmem_write(&b->mem, QUEUE_AT(VSOCK_RX) + 16u * head, &desc, sizeof(desc));
+		make_available(b, VSOCK_RX, head);
+	}
+}
+
+/* A packet as a driver would write it, mostly. */
+static void packet(struct bench *b, struct input *in)
+{
+	uint8_t kind = (uint8_t)take(in, 1), ports = (uint8_t)take(in, 1);
+	uint64_t at = QUEUE_AT(VSOCK_TX);
+	struct virtio_vsock_hdr h = {
+		.src_cid = kind >= 0xfe ? take(in, 8) : CID,
+		.dst_cid = kind == 0xfd ? take(in, 8) : VSOCK_CID_HOST,
+		.src_port = ports & 15,
+		.dst_port = ports >> 4 < 8 ? VSOCK_PORT_FIRST + (ports >> 4) : ports >> 5 & 3,
+		.type = kind == 0xfc ? (uint16_t)take(in, 2) : VIRTIO_VSOCK_TYPE_STREAM,
+		.op = kind % 16 < 9 ? kind % 16 : VIRTIO_VSOCK_OP_RW,
+		.flags = kind >> 4,
+		.buf_alloc = 0x10000,
+	};
+	struct vring_desc desc[2];
+	uint8_t credit = (uint8_t)take(in, 1);
+
+	if (credit != 0) {
+		h.buf_alloc = (uint32_t)take(in, 4);
+		h.fwd_cnt = (uint32_t)take(in, 4);
+	}
+	if (h.op == VIRTIO_VSOCK_OP_RW)
+		h.len = (uint32_t)take(in, 1) << (kind >> 4) % 12;
+	desc[0] = (struct vring_desc){ .addr = DATA, .len = sizeof(h), .flags = 1, .next = 1 };
+	desc[1] = (struct vring_desc){ .addr = DATA + sizeof(h), .len = h.len };
+	if (kind == 0xfb)
+		h.len = (uint32_t)take(in, 4);
+	gmem_write(&b->mem, DATA, &h, sizeof(h));
+	gmem_write(&b->mem, at, desc, sizeof(desc));
+	make_available(b, VSOCK_TX, 0);
+}
+
+/* --- The host --- */
+
+static int unix_socket(struct bench *b, const char *suffix, struct sockaddr_un *addr)
+{
+	*addr = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	snprintf(addr->sun_path, sizeof(addr->sun_path), "%s%s", b->path, suffix);
+	return socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+}
+
+static void leave(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+static void join(struct bench *b, int *fd)
+{
+	struct sockaddr_un addr;
+
+	leave(fd);
+	*fd = unix_socket(b, "", &addr);
+	if (connect(*fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+		leave(fd);
+}
+
+static void listen_again(struct bench *b)
+{
+	struct sockaddr_un addr;
+
+	leave(&b->listener);
+	b->listener = unix_socket(b, "_1", &addr);
+	unlink(addr.sun_path);
+	CHECK(bind(b->listener, (struct sockaddr *)&addr, sizeof(addr)) == 0);
+	CHECK(listen(b->listener, 3) == 0);
+}
+
+static void save_and_load(struct bench *b)
+{
+	struct state *save = state_new_save(), *load;
+	struct err err = ERR_INIT;
+	const void *data;
+	size_t len;
+
+	virtio_quiesce(b->vdev);
+	CHECK(virtio_state(b->vdev, save) == 0);
+	CHECK(state_finish(save, &data, &len, &err) == 0);
+	load = state_new_load(data, len, &err);
+	CHECK(load != NULL);
+	/* A broken device may not come back, a good one must. */
+	if (virtio_state(b->vdev, load) == 0)
+		CHECK(state_finish(load, NULL, NULL, &err) == 0);
+	else
+		CHECK(state_finish(load, NULL, NULL, &err) < 0);
+	state_free(load);
+	state_free(save);
+	virtio_resume(b->vdev);
+}
+
+static void pass_time(struct bench *b)
+{
+	for (struct vsock_link *l = b->vs->waiting.next; l != &b->vs->waiting; l = l->next)
+		container_of(l, struct vsock_conn, wait)->deadline = 0;
+	b->vs->timer.fn(&b->vs->timer);
+}
+
+static void check_all(struct bench *b)
+{
+	const struct vsock *vs = b->vs;
+	unsigned n = 0, lines = 0;
+
+	for (unsigned i = 0; i < vs->used; i++) {
+		const struct vsock_conn *conn = &vs->table[i];
+
+		n += conn->state != VSOCK_FREE;
+		lines += conn->state == VSOCK_LINE;
+		CHECK(conn->len <= VSOCK_BUF);
+		CHECK(conn->len == 0 || conn->received - conn->fwd_cnt == conn->len);
+		CHECK((conn->sock.fd < 0) ==
+		      (conn->state == VSOCK_FREE || conn->state == VSOCK_RESET ||
+		       conn->state == VSOCK_CLOSING));
+		CHECK((conn->wait.next != NULL) ==
+		      (conn->state == VSOCK_LINE || conn->state == VSOCK_REQUESTED ||
+		       conn->state == VSOCK_CLOSING));
+	}
+	CHECK(n == vs->n && lines == vs->nlines && n <= vs->max);
+	CHECK(vs->nrst <= VSOCK_RSTS_MAX);
+	if ((b->vdev->status & VIRTIO_CONFIG_S_NEEDS_RESET) != 0)
+		return;
+	for (unsigned q = 0; q < b->vdev->nqueues; q++) {
+		const struct virtqueue *vq = &b->vdev->queue[q].vq;
+
+		CHECK(!vq->started || vq->next_avail == vq->next_used);
+	}
+}
+
+static void operate(struct bench *b, struct input *in)
+{
+	static char buf[70000];
+	uint8_t op = (uint8_t)take(in, 1);
+	int *fd = &b->client[(op >> 4) % CLIENTS];
+	unsigned n;
+
+	switch (op % 16) {
+	case 0:
+		add(b, in, (op >> 4) % VSOCK_QUEUES);
+		break;
+	case 1:
+	case 2:
+	case 3:
+		packet(b, in);
+		break;
+	case 4:
+		add_rx(b, 1 + (op >> 4) % QUEUE_SIZE);
+		break;
+	case 5: { /* memory: mostly rings */
+		uint64_t gpa = take(in, 2);
+
+		n = 1 + (op >> 4);
+		for (unsigned i = 0; i < n; i++)
+			buf[i] = (char)take(in, 1);
+		gmem_write(&b->mem, gpa, buf, n);
+		break;
+	}
+	case 6:
+		join(b, fd);
+		n = (unsigned)snprintf(buf, sizeof(buf), "CONNECT %u\n", (unsigned)take(in, 1));
+		if (*fd >= 0 && send(*fd, buf, n, MSG_NOSIGNAL) < 0)
+			leave(fd);
+		break;
+	case 7: /* lines of all kinds, and streams */
+		n = (unsigned)take(in, 1) % 16;
+		for (unsigned i = 0; i < n; i++)
+			buf[i] = (char)take(in, 1);
+		if (*fd < 0)
+			join(b, fd);
+		if (*fd >= 0 && send(*fd, buf, n, MSG_NOSIGNAL) < 0)
+			break;
+		break;
+	case 8:
+		n = 1 + (unsigned)take(in, 2);
+		if (*fd >= 0 && send(*fd, buf, n, MSG_NOSIGNAL) < 0)
+			break;
+		break;
+	case 9:
+		n = 1 + (unsigned)take(in, 2);
+		if (*fd >= 0 && recv(*fd, buf, n, 0) < 0)
+			break;
+		break;
+	case 10:
+		if (*fd >= 0)
+			shutdown(*fd, (int)take(in, 1) % 3);
+		break;
+	case 11:
+		leave(fd);
+		break;
+	case 12:
+		if (op >> 4 < 4) {
+			listen_again(b);
+		} else if (op >> 4 < 6) {
+			leave(&b->listener);
+		} else {
+			leave(fd);
+			*fd = b->listener < 0 ? -1
+					      : accept4(b->listener, NULL, NULL,
+							SOCK_NONBLOCK | SOCK_CLOEXEC);
+		}
+		break;
+	case 13:
+		if (op >> 4 < 3)
+			start(b);
+		else if (op >> 4 < 6)
+			save_and_load(b);
+		else if (op >> 4 < 9)
+			pass_time(b);
+		else if (op >> 4 < 10)
+			virtio_quiesce(b->vdev);
+		else
+			virtio_resume(b->vdev);
+		break;
+	default:
+		loop_run_once(b->loop, 0);
+		break;
+	}
+	check_all(b);
+}
+
+static void bench_init(struct bench *b)
+{
+	struct gmem_config mem = { .size = RAM };
+	struct vsock_options options = { .cid = CID, .path = b->path };
+	struct err err = ERR_INIT;
+
+	memset(b, 0, sizeof(*b));
+	for (int i = 0; i < CLIENTS; i++)
+		b->client[i] = -1;
+	b->listener = -1;
+	snprintf(b->path, sizeof(b->path), "/tmp/fuzz_vsock.%d", (int)getpid());
+	CHECK(gmem_init(&b->mem, &mem, &err) == 0);
+	CHECK(gmem_add_region(&b->mem, 0, RAM, &err) == 0);
+	b->loop = loop_new(&err);
+	CHECK(b->loop != NULL);
+	b->host = (struct virtio_host){ .mem = &b->mem, .loop = b->loop };
+	b->transport.ops = &transport_ops;
+	for (unsigned i = 0; i < virtio_nkinds(); i++)
+		if (virtio_kind(i)->id == VIRTIO_ID_VSOCK)
+			b->ops = virtio_kind(i);
+	CHECK(b->ops != NULL);
+	b->vdev = b->ops->create(&options, 1, 0, &b->host, &err);
+	CHECK(b->vdev != NULL);
+	b->vs = container_of(b->vdev, struct vsock, vdev);
+	b->vs->max = CONNS;
+	b->vs->hash_key = 1;
+	b->vdev->transport = &b->transport;
+	b->transport.vdev = b->vdev;
+	listen_again(b);
+}
+
+static void bench_fini(struct bench *b)
+{
+	for (int i = 0; i < CLIENTS; i++)
+		leave(&b->client[i]);
+	leave(&b->listener);
+	pthread_mutex_lock(&b->vdev->lock);
+	virtio_reset(b->vdev);
+	b->vdev->transport = NULL;
+	pthread_mutex_unlock(&b->vdev->lock);
+	b->ops->destroy(b->vdev);
+	loop_free(b->loop);
+	gmem_fini(&b->mem);
+	strcat(b->path, "_1");
+	unlink(b->path);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct input in = { .data = data, .left = size };
+	struct bench b;
+
+	signal(SIGPIPE, SIG_IGN);
+	log_set_fd(-1);
+	bench_init(&b);
+	start(&b);
+	for (unsigned i = 0; i < OPERATIONS && in.left > 0; i++)
+		operate(&b, &in);
+	bench_fini(&b);
+	return 0;
+}
