@@ -127,10 +127,9 @@ static int start(struct child *c, struct plan *plan, const int *fds, pid_t *pid)
 int child_start(struct child *c, const char *const *argv, const int *fds, unsigned nfds,
 		bool killed, struct err *err)
 {
-	struct plan plan = { .argv = argv,
-			     .nfds = CHILD_FD + nfds,
-			     .killed = killed,
-			     .parent = getpid() };
+	struct plan plan = {
+		.argv = argv, .nfds = CHILD_FD + nfds, .killed = killed, .parent = getpid()
+	};
 	pid_t pid = -1;
 	int r;
 
@@ -165,8 +164,8 @@ bool child_reap(struct child *c, char *how, size_t size)
 {
 	siginfo_t si = { 0 };
 
-	if (c->pidfd.fd < 0 ||
-	    waitid(P_PIDFD, (id_t)c->pidfd.fd, &si, WEXITED | WNOHANG) < 0 || si.si_pid == 0)
+	if (c->pidfd.fd < 0 || waitid(P_PIDFD, (id_t)c->pidfd.fd, &si, WEXITED | WNOHANG) < 0 ||
+	    si.si_pid == 0)
 		return false;
 	close_pidfd(c);
 	if (si.si_code == CLD_EXITED)
