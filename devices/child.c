@@ -12,10 +12,11 @@
  * does nothing but system calls; why it failed is left in a local of ours. (posix_spawn()
  * does the same, but has nothing to ask for a signal at the parent's death.)
  *
- * #syscalls: waitid read close pidfd_send_signal vfork execve pipe2 pidfd_open
+ * #syscalls: waitid read close poll pidfd_send_signal vfork execve pipe2 pidfd_open
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -33,7 +34,7 @@ struct plan {
 	const char *const *argv;
 	int fds[3 + CHILD_FDS_MAX]; /* all above the numbers they will have */
 	unsigned nfds;
-	bool killed;
+	int death;
 	pid_t parent;
 };
 
@@ -48,8 +49,8 @@ static int become(const struct plan *plan)
 		(void)sigaction(sig, &action, NULL);
 	if (setpgid(0, 0) < 0)
 		return errno;
-	if (plan->killed) {
-		if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+	if (plan->death != 0) {
+		if (prctl(PR_SET_PDEATHSIG, plan->death) < 0)
 			return errno;
 		if (getppid() != plan->parent) /* it was faster */
 			return ESRCH;
@@ -124,11 +125,11 @@ static int start(struct child *c, struct plan *plan, const int *fds, pid_t *pid)
 	return r;
 }
 
-int child_start(struct child *c, const char *const *argv, const int *fds, unsigned nfds,
-		bool killed, struct err *err)
+int child_start(struct child *c, const char *const *argv, const int *fds, unsigned nfds, int death,
+		struct err *err)
 {
 	struct plan plan = {
-		.argv = argv, .nfds = CHILD_FD + nfds, .killed = killed, .parent = getpid()
+		.argv = argv, .nfds = CHILD_FD + nfds, .death = death, .parent = getpid()
 	};
 	pid_t pid = -1;
 	int r;
@@ -194,6 +195,15 @@ void child_words(struct child *c, const char *but, char *text, size_t size)
 			line = l;
 	}
 	snprintf(text, size, "%s", line != NULL ? line : "");
+}
+
+void child_end(struct child *c, int ms)
+{
+	struct pollfd pfd = { .fd = c->pidfd.fd, .events = POLLIN };
+
+	if (pfd.fd >= 0 && pidfd_send_signal(pfd.fd, SIGTERM, NULL, 0) == 0)
+		(void)poll(&pfd, 1, ms);
+	child_stop(c);
 }
 
 void child_stop(struct child *c)

@@ -35,12 +35,12 @@ struct child {
 
 /*
  * Start argv[0], found in PATH, with the @nfds descriptors @fds (borrowed) as CHILD_FD and the
- * following. @killed: the host's kernel kills it when the calling thread ends (a program that
- * changes its user or namespaces gets around that). -ENOENT: it is not installed. The
- * sentence does not say for what it was wanted.
+ * following. @death: the signal it gets from the host's kernel when the calling thread ends, 0:
+ * none (a program that changes its user or namespaces gets around that). -ENOENT: it is not
+ * installed. The sentence does not say for what it was wanted.
  */
-int child_start(struct child *c, const char *const *argv, const int *fds, unsigned nfds,
-		bool killed, struct err *err);
+int child_start(struct child *c, const char *const *argv, const int *fds, unsigned nfds, int death,
+		struct err *err);
 /*
  * Has it ended? Then it is gone, pidfd is closed and no longer watched, and @how says "with status
  * 1" or "by signal 9".
@@ -51,6 +51,8 @@ bool child_reap(struct child *c, char *how, size_t size);
  * contains), or "". Throws the rest away. Never waits.
  */
 void child_words(struct child *c, const char *but, char *text, size_t size);
+/* Ask it to end (SIGTERM), wait @ms milliseconds for that, then child_stop(). */
+void child_end(struct child *c, int ms);
 /* Kill it if it still runs, and wait for that. Harmless when there is none. */
 void child_stop(struct child *c);
 

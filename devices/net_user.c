@@ -417,7 +417,7 @@ static int start(struct net_user *u, const struct args *a, struct err *err)
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sock) < 0)
 		return err_sys(err, errno, "socketpair");
 	u->be.fd[0] = sock[0];
-	r = child_start(&u->child, a->argv, &sock[1], 1, false, err);
+	r = child_start(&u->child, a->argv, &sock[1], 1, 0, err);
 	close(sock[1]);
 	if (r == -ENOENT)
 		return err_set(err, ENOENT,
