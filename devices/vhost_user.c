@@ -181,7 +181,7 @@ static int give_req(struct vhost_user *vu, uint64_t deadline, struct err *err)
 {
 	int pair[2], r;
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_sys(err, errno, "socketpair");
 	vu->req.fd = pair[0];
 	r = vu_set(&vu->conn, VU_SET_BACKEND_REQ_FD, NULL, 0, pair[1], deadline, err);

@@ -517,6 +517,10 @@ int vu_get_inflight(struct vu_conn *c, struct vu_inflight *in, uint64_t deadline
 				    &fd, deadline, err);
 	if (r < 0)
 		return r;
+	if (len != INFLIGHT_MIN && len != sizeof(msg)) {
+		close(fd);
+		return err_set(err, EPROTO, "its reply to GET_INFLIGHT_FD has %u bytes", len);
+	}
 	/* It is the back end's own: never mapped here, only given back as it came. */
 	*in = (struct vu_inflight){ .fd = fd,
 				    .size = msg.size,
