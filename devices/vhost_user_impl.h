@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the parts of the vhost-user device share: vhost_user.c (life, reconnecting),
- * vhost_user_types.c (what is particular to a type of device).
+ * vhost_user_talk.c (conversations), vhost_user_types.c (what is particular to a type).
  */
 #ifndef DEVICES_VHOST_USER_IMPL_H
 #define DEVICES_VHOST_USER_IMPL_H
@@ -99,6 +99,24 @@ static inline struct vhost_user *vu_of(struct virtio_device *vdev)
 void vu_broken(struct vhost_user *vu, const struct err *err);
 /* A deadline for a conversation that begins now. */
 uint64_t vu_deadline(const struct vhost_user *vu);
+
+/* --- vhost_user_talk.c; an error of any of these is the end of the connection --- */
+
+/* Connect, and ask the first question; -> GREETING. */
+int vu_greet(struct vhost_user *vu, struct err *err);
+/* All that follows; -> IDLE. */
+int vu_negotiate(struct vhost_user *vu, struct err *err);
+/* The back end's configuration, as many bytes as the device's has. -EOPNOTSUPP: refused. */
+int vu_fetch_config(struct vhost_user *vu, void *config, struct err *err);
+/* How long it is, of a type we do not know: as long as can be had. */
+int vu_probe_config(struct vhost_user *vu, unsigned *size, struct err *err);
+/* Features, memory, and all rings that are the back end's; vu->out says which. Loop. */
+int vu_give_rings(struct vhost_user *vu, uint64_t deadline, struct err *err);
+/*
+ * Take back what is out; the queues' indices are then where they were stopped, or (-ENOTCONN: there
+ * is nobody to ask) where the used ring is. Any thread.
+ */
+int vu_take_rings(struct vhost_user *vu, struct err *err);
 
 /* --- vhost_user_types.c --- */
 
