@@ -17,8 +17,15 @@
  * so that we can connect before it is ready and after it was started anew. The socket has a
  * name in the file system for a moment only, in a folder of ours; later we connect through
  * its descriptor in /proc. It is asked to end (SIGTERM, so that it writes down what it has
- * in memory) when the device goes away, and by the kernel when we are killed. When it ends before
- * us it is started again, and does what was under way once more: see INFLIGHT in vhost_user.c.
+ * in memory) when the device goes away, and by the kernel when we are killed.
+ *
+ * When it ends before us it is started again, and does what was under way once more: see INFLIGHT
+ * in vhost_user.c. But part of an image's tables is written only when the guest flushes. What was
+ * completed since is lost with the process, as in a power cut, only that the guest runs on and its
+ * next flush would succeed. So unless the image is only read, or each write is flushed
+ * (cache=none), the device then asks for a reset: after a reboot the guest finds its disk as after
+ * that power cut.
+ *
  * It locks the image as we do raw ones.
  *
  * Limits: no overlay, limits on rate, I/O thread, serial number. It does not notice that
@@ -168,6 +175,7 @@ static int run(struct qcow2 *q, struct err *err)
 	int r = child_start(&q->child, argv, &q->listener, 1, SIGTERM, err);
 
 	q->way.pidfd = q->child.pidfd.fd;
+	q->way.lives++;
 	if (r == -ENOENT)
 		return err_set(err, ENOENT,
 			       PROGRAM " is not installed, which serves qcow2 images: install the "
@@ -332,7 +340,8 @@ struct virtio_device *disk_qcow2_create(const struct disk_qcow2_config *cfg, uns
 					  .watch = way_watch,
 					  .ended = way_ended,
 					  .free = way_free,
-					  .pidfd = -1 };
+					  .pidfd = -1,
+					  .forgets = !cfg->ro && !cfg->write_through };
 	q->child = (struct child)CHILD_INIT(child_ended);
 	q->listener = q->node = -1;
 	snprintf(q->name, sizeof(q->name), "%s", cfg->name);

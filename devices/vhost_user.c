@@ -31,7 +31,10 @@
  *   - Without it, it goes on from the used index. That is right for rings that are served in
  *     order. In others, some requests are done twice, and one that was overtaken is lost.
  *     So a disk's back end should have it; qemu-storage-daemon does.
- * Features the guest has accepted must still be there, else the device asks for a reset.
+ * Features the guest has accepted must still be there, else the device asks for a reset. It also
+ * does when the last back end is known to have taken completed writes along (vhost_user_way's
+ * `forgets`): a later flush would succeed, and nobody would know. Of a back end that is not
+ * started by us we cannot know that: see the manual on which may be killed.
  *
  * What can hold us up. A conversation is a handful of messages, and the thread that has it (the
  * loop, or a vCPU that resets the device or writes its configuration) waits for the replies: 3 s
@@ -143,6 +146,13 @@ static void start(struct vhost_user *vu)
 			       (unsigned long long)missing);
 		return;
 	}
+	if (vu->torn && vu->way != NULL && vu->way->forgets && vu->way->lives != vu->life) {
+		virtio_give_up(vdev, "its process ended, and with it is lost what the guest had "
+				     "written and not yet flushed");
+		return;
+	}
+	if (vu->way != NULL)
+		vu->life = vu->way->lives;
 	if (vu_give_rings(vu, vu_deadline(vu), &err) < 0) {
 		vu_broken(vu, &err);
 		return;

@@ -25,6 +25,12 @@ struct vhost_user_way {
 	int (*ended)(struct vhost_user_way *way, struct err *err);
 	void (*free)(struct vhost_user_way *way);
 	int pidfd; /* readable when there is reason to ask `ended`; -1: never */
+	/*
+	 * With the back end's process completed requests are lost, too: a driver that had some with
+	 * it must not go on as if they were not. So many processes there were up to now.
+	 */
+	bool forgets;
+	unsigned lives;
 };
 
 struct vhost_user_config {

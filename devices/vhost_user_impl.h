@@ -73,6 +73,7 @@ struct vhost_user {
 	unsigned served;  /* the first so many virtqueues can be the back end's */
 	unsigned pairs;	  /* net: in use */
 	uint64_t out;	  /* rings that are with the back end, by bit */
+	unsigned life;	  /* of the back end that had them last: way->lives */
 	bool torn;	  /* they were with one that is gone: they go on from the used index */
 	struct vu_inflight inflight;
 	uint8_t config[VU_CONFIG_MAX];

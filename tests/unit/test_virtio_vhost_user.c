@@ -583,6 +583,53 @@ START_TEST(other_features)
 }
 END_TEST
 
+/* A process that takes completed writes along: only a driver that begins anew goes on. */
+static int way_connect(struct vhost_user_way *way, struct err *e)
+{
+	(void)way;
+	return vu_connect(b.path, e);
+}
+
+static void way_free(struct vhost_user_way *way)
+{
+	way->pidfd = -2;
+}
+
+START_TEST(forgetful)
+{
+	struct vhost_user_way way = {
+		.connect = way_connect, .free = way_free, .pidfd = -1, .forgets = true
+	};
+	const struct virtio_ops *ops;
+
+	cfg.way = &way;
+	make();
+	driver_start(&d, EVENT_IDX);
+	UNTIL(vu()->state == VU_RUNNING);
+	/* The same one once more is no harm. */
+	b.at = b.messages + 1;
+	b.lie = CLOSES;
+	b.config_news = true;
+	UNTIL(b.connections == 2);
+	b.at = 0;
+	UNTIL(vu()->state == VU_RUNNING);
+	io(1, 1);
+	backend_stop(&b);
+	way.lives++;
+	backend_start(&b);
+	UNTIL((driver_status(&d) & VIRTIO_CONFIG_S_NEEDS_RESET) != 0);
+	ck_assert_int_eq(vu()->state, VU_IDLE);
+	driver_start(&d, EVENT_IDX);
+	UNTIL(vu()->state == VU_RUNNING);
+	io(1, 2);
+	ops = vdev->ops;
+	driver_detach(&d);
+	ops->destroy(vdev);
+	vdev = NULL;
+	ck_assert_int_eq(way.pidfd, -2);
+}
+END_TEST
+
 /* --- Types --- */
 
 static uint8_t ctrl(uint8_t class, uint8_t cmd, uint16_t pairs, uint32_t len)
@@ -906,6 +953,7 @@ int main(void)
 	tcase_add_test(tc, without_inflight);
 	tcase_add_test(tc, reset_while_away);
 	tcase_add_test(tc, other_features);
+	tcase_add_test(tc, forgetful);
 	tcase_add_test(tc, net);
 	tcase_add_test(tc, fs);
 	tcase_add_test(tc, unknown);
