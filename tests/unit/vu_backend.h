@@ -16,7 +16,9 @@
 #ifndef TESTS_UNIT_VU_BACKEND_H
 #define TESTS_UNIT_VU_BACKEND_H
 
+#ifndef BACKEND_ALONE /* the includer has its own ck_assert */
 #include <check.h>
+#endif
 #include <errno.h>
 #include <linux/vhost_types.h>
 #include <linux/virtio_blk.h>
@@ -34,9 +36,11 @@
 #include "devices/vhost_user_proto.h"
 #include "devices/virtqueue.h"
 
-#define BACKEND_QUEUES	8
+#define BACKEND_QUEUES 8
+#ifndef BACKEND_SECTORS
 #define BACKEND_SECTORS 64
-#define BACKEND_BIT(n)	(1ULL << (n))
+#endif
+#define BACKEND_BIT(n) (1ULL << (n))
 #define BACKEND_PROTOCOL                                                                           \
 	(BACKEND_BIT(VU_PROTOCOL_MQ) | BACKEND_BIT(VU_PROTOCOL_REPLY_ACK) |                        \
 	 BACKEND_BIT(VU_PROTOCOL_NET_MTU) | BACKEND_BIT(VU_PROTOCOL_BACKEND_REQ) |                 \
@@ -165,7 +169,8 @@ static inline void backend_init(struct backend *b)
 static inline void *backend_gpa(struct backend *b, uint64_t gpa, uint64_t len)
 {
 	for (unsigned i = 0; i < b->nmap; i++) {
-		if (gpa >= b->map[i].gpa && gpa + len <= b->map[i].gpa + b->map[i].size)
+		if (gpa >= b->map[i].gpa && gpa - b->map[i].gpa <= b->map[i].size &&
+		    len <= b->map[i].size - (gpa - b->map[i].gpa))
 			return b->map[i].map + b->map[i].offset + (gpa - b->map[i].gpa);
 	}
 	return NULL;
@@ -185,14 +190,15 @@ static inline int backend_do(struct backend *b, struct backend_ring *ring, unsig
 {
 	struct vring_desc *table = ring->desc;
 	struct virtio_blk_outhdr hdr;
-	unsigned n = ring->num, i = head, at = 0;
+	uint64_t at = 0;
+	unsigned n = ring->num, i = head;
 	int written = 0;
 	uint8_t *p;
 
 	if ((table[i].flags & VRING_DESC_F_INDIRECT) != 0) {
 		n = table[i].len / sizeof(*table);
 		table = backend_gpa(b, table[i].addr, table[i].len);
-		if (table == NULL)
+		if (table == NULL || n == 0)
 			return -1;
 		i = 0;
 	}
@@ -209,7 +215,8 @@ static inline int backend_do(struct backend *b, struct backend_ring *ring, unsig
 		} else if ((d.flags & VRING_DESC_F_NEXT) == 0) {
 			*p = VIRTIO_BLK_S_OK;
 			return written + 1;
-		} else if (hdr.sector * 512 + at + d.len <= sizeof(b->disk)) {
+		} else if (hdr.sector < BACKEND_SECTORS &&
+			   hdr.sector * 512 + at + d.len <= sizeof(b->disk)) {
 			uint8_t *disk = b->disk + hdr.sector * 512 + at;
 
 			if (hdr.type == VIRTIO_BLK_T_IN) {
