@@ -119,6 +119,13 @@ struct net_backend *net_user_spawn(const char *program, const struct net_options
 /* Check "8080:80+2222:22": what passt takes, joined by '+'. @key: "tcp" or "udp". */
 int net_user_check(const char *key, const char *forwards, struct err *err);
 
+/* --- MAC addresses; virtio_net.c --- */
+
+/* Is @text a station's address, such as 52:54:00:12:34:56? */
+int net_check_mac(const char *text, struct err *err);
+/* @given, or (NULL) one made of @name, this host and @index: the same each time. */
+void net_make_mac(uint8_t mac[6], const char *given, const char *name, unsigned index);
+
 /* --- vhost-net --- */
 
 struct virtio_device;

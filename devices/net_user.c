@@ -12,33 +12,28 @@
  *
  * Its end. passt ends by itself when its socket is closed, so it ends with us however we end. (A
  * parent-death signal would not do: the kernel drops it when a program changes its user or
- * namespace, and passt does both.) A pidfd on the main loop tells when it ends before us; then
- * it is reaped, the last thing it said on stderr is told, and the link goes down. Stderr is a pipe
- * that is read only then, and never blocks the writer: what does not fit is lost.
+ * namespace, and passt does both.) When it ends before us it is reaped, the last thing it said on
+ * stderr is told, and the link goes down.
  *
- * What it is not given. It has no descriptor but the socket, no terminal, its own process group
- * (a Ctrl-C for us is not one for it). The guest does not see the host's loopback
- * (--no-map-gw) unless asked for: services that listen on 127.0.0.1 trust whoever comes. That
- * also hides a resolver there; where it is systemd's, the guest is given those behind it.
+ * What it is not given: child.c says it. The guest does not see the host's loopback (--no-map-gw)
+ * unless asked for: services that listen on 127.0.0.1 trust whoever comes. That also hides a
+ * resolver there; where it is systemd's, the guest is given those behind it.
  *
  * Limits: one queue pair; IGMP and SCTP are not known to passt.
  *
- * #syscalls: recvfrom sendto waitid read close pidfd_send_signal
+ * #syscalls: recvfrom sendto close
  */
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/pidfd.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
+#include "devices/child.h"
 #include "devices/net.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
@@ -47,18 +42,13 @@
 #define USER_FRAME    65535	  /* the longest passt takes */
 #define FORWARDS_MAX  64
 #define DNS_MAX	      3
-#define CHILD_FD      3
-#define STDERR_MAX    4096
 #define RESOLV	      "/etc/resolv.conf"
 #define RESOLV_BEHIND "/run/systemd/resolve/resolv.conf"
-
-extern char **environ;
 
 struct net_user {
 	struct net_backend be;
 	struct net_link *link;
-	struct loop_fd child; /* .fd: pidfd; -1: none */
-	int stderr_fd;
+	struct child child;
 	size_t in_first, in_end; /* of in[]: received, not yet taken */
 	size_t out_first, out_end;
 	uint8_t in[BUFFER], out[BUFFER];
@@ -204,43 +194,17 @@ static void user_set_offloads(struct net_backend *be, uint64_t features)
 
 /* --- The child --- */
 
-/* The last line @u's child wrote to its stderr, or "". */
-static void last_words(struct net_user *u, char *text, size_t size)
-{
-	char buf[STDERR_MAX + 1];
-	ssize_t n = 0, r;
-	char *line = NULL, *save = NULL;
-
-	/* The pipe holds more than the buffer: the end is what counts. */
-	while ((r = read(u->stderr_fd, buf, STDERR_MAX)) > 0)
-		n = r;
-	buf[n] = '\0';
-	for (char *l = strtok_r(buf, "\n", &save); l != NULL; l = strtok_r(NULL, "\n", &save)) {
-		/* passt tells of its trouble to tell the system log, too. */
-		if (strstr(l, "syslog") == NULL && *l != '\0')
-			line = l;
-	}
-	snprintf(text, size, "%s", line != NULL ? line : "");
-}
-
 /* It ended before us. */
 static void child_ended(struct loop_fd *lfd, uint32_t events)
 {
-	struct net_user *u = container_of(lfd, struct net_user, child);
-	siginfo_t si = { 0 };
+	struct net_user *u = container_of(lfd, struct net_user, child.pidfd);
 	char words[200], how[48];
 
 	(void)events;
-	if (waitid(P_PIDFD, (id_t)lfd->fd, &si, WEXITED | WNOHANG) < 0 || si.si_pid == 0)
+	if (!child_reap(&u->child, how, sizeof(how)))
 		return;
-	loop_del_fd(lfd);
-	close(lfd->fd);
-	lfd->fd = -1;
-	last_words(u, words, sizeof(words));
-	if (si.si_code == CLD_EXITED)
-		snprintf(how, sizeof(how), "with status %d", si.si_status);
-	else
-		snprintf(how, sizeof(how), "by signal %d", si.si_status);
+	/* passt tells of its trouble to tell the system log, too. */
+	child_words(&u->child, "syslog", words, sizeof(words));
 	log_error("net user: passt ended %s%s%s; the guest's link is down", how,
 		  *words != '\0' ? ": " : "", words);
 	u->link->changed(u->link, false);
@@ -249,19 +213,11 @@ static void child_ended(struct loop_fd *lfd, uint32_t events)
 static void user_free(struct net_backend *be)
 {
 	struct net_user *u = user_of(be);
-	siginfo_t si;
 
-	loop_del_fd(&u->child);
 	if (be->fd[0] >= 0)
 		close(be->fd[0]);
-	if (u->stderr_fd >= 0)
-		close(u->stderr_fd);
-	if (u->child.fd >= 0) {
-		/* It would end by itself, but it shall not hold up anyone who waits for us. */
-		(void)pidfd_send_signal(u->child.fd, SIGKILL, NULL, 0);
-		(void)waitid(P_PIDFD, (id_t)u->child.fd, &si, WEXITED);
-		close(u->child.fd);
-	}
+	/* It would end by itself, but it shall not hold up anyone who waits for us. */
+	child_stop(&u->child);
 	free(u);
 }
 
@@ -454,80 +410,20 @@ static void free_args(struct args *a)
 
 /* --- Start --- */
 
-/* @fd, moved above the numbers the child will use. */
-static int move_up(int fd)
-{
-	int up = fcntl(fd, F_DUPFD_CLOEXEC, CHILD_FD + 1);
-
-	close(fd);
-	return up;
-}
-
-/* Its descriptors: nothing, nothing, a pipe, the socket. Returns an errno value. */
-static int spawn(const struct args *a, int sock, int stderr_fd, pid_t *pid)
-{
-	posix_spawn_file_actions_t files;
-	posix_spawnattr_t attr;
-	sigset_t none, all;
-	int r;
-
-	sigemptyset(&none);
-	sigfillset(&all);
-	posix_spawnattr_init(&attr);
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-						POSIX_SPAWN_SETPGROUP);
-	posix_spawnattr_setsigmask(&attr, &none);
-	posix_spawnattr_setsigdefault(&attr, &all);
-	posix_spawn_file_actions_init(&files);
-	r = posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
-	if (r == 0)
-		r = posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY, 0);
-	if (r == 0)
-		r = posix_spawn_file_actions_adddup2(&files, stderr_fd, 2);
-	if (r == 0)
-		r = posix_spawn_file_actions_adddup2(&files, sock, CHILD_FD);
-	if (r == 0)
-		r = posix_spawn_file_actions_addclosefrom_np(&files, CHILD_FD + 1);
-	if (r == 0)
-		r = posix_spawnp(pid, a->argv[0], &files, &attr, (char *const *)a->argv, environ);
-	posix_spawn_file_actions_destroy(&files);
-	posix_spawnattr_destroy(&attr);
-	return r;
-}
-
 static int start(struct net_user *u, const struct args *a, struct err *err)
 {
-	int sock[2] = { -1, -1 }, pipe[2] = { -1, -1 }, r;
-	pid_t pid;
+	int sock[2], r;
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sock) < 0 ||
-	    pipe2(pipe, O_CLOEXEC | O_NONBLOCK) < 0) {
-		r = errno;
-	} else {
-		sock[1] = move_up(sock[1]);
-		pipe[1] = move_up(pipe[1]);
-		r = sock[1] < 0 || pipe[1] < 0 ? EMFILE : spawn(a, sock[1], pipe[1], &pid);
-	}
-	if (sock[1] >= 0)
-		close(sock[1]);
-	if (pipe[1] >= 0)
-		close(pipe[1]);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sock) < 0)
+		return err_sys(err, errno, "socketpair");
 	u->be.fd[0] = sock[0];
-	u->stderr_fd = pipe[0];
-	if (r == ENOENT)
-		return err_set(err, r,
+	r = child_start(&u->child, a->argv, &sock[1], 1, 0, err);
+	close(sock[1]);
+	if (r == -ENOENT)
+		return err_set(err, ENOENT,
 			       "%s is not installed: install the package passt, or use tap=NAME",
 			       a->argv[0]);
-	if (r != 0)
-		return err_sys(err, r, "cannot start %s", a->argv[0]);
-	u->child.fd = pidfd_open(pid, 0);
-	if (u->child.fd < 0) {
-		r = errno;
-		kill(pid, SIGKILL);
-		waitpid(pid, NULL, 0);
-		return err_sys(err, r, "cannot watch %s", a->argv[0]);
-	}
-	return 0;
+	return r;
 }
 
 struct net_backend *net_user_spawn(const char *program, const struct net_options *opt,
@@ -545,8 +441,7 @@ struct net_backend *net_user_spawn(const char *program, const struct net_options
 		.ops = &user_ops, .name = "user", .pairs = 1, .fd = { -1 }, .up = true
 	};
 	u->link = link;
-	u->child = (struct loop_fd){ .fd = -1, .fn = child_ended };
-	u->stderr_fd = -1;
+	u->child = (struct child)CHILD_INIT(child_ended);
 	r = make_args(&args, program, opt);
 	if (r < 0)
 		r = err_sys(err, -r, "arguments");
@@ -554,7 +449,7 @@ struct net_backend *net_user_spawn(const char *program, const struct net_options
 		r = start(u, &args, err);
 	free_args(&args);
 	if (r == 0)
-		r = loop_add_fd(loop, &u->child, EPOLLIN, err);
+		r = loop_add_fd(loop, &u->child.pidfd, EPOLLIN, err);
 	if (r == 0)
 		return &u->be;
 	err_context(err, "net user");

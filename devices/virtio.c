@@ -113,22 +113,37 @@ static void kick_all(struct virtio_device *vdev)
 	post(vdev);
 }
 
-void virtio_fail(struct virtio_device *vdev, const char *fmt, ...)
+/* No more until the driver resets us; @what and @ap are for the log. */
+static void fail(struct virtio_device *vdev, const char *what, const char *fmt, va_list ap)
 {
 	char why[160];
-	va_list ap;
 
 	/* Known already, or reset and nobody to tell: 0 is what the driver waits to read. */
 	if (vdev->status == 0 || (vdev->status & VIRTIO_CONFIG_S_NEEDS_RESET) != 0)
 		return;
-	va_start(ap, fmt);
 	vsnprintf(why, sizeof(why), fmt, ap);
-	va_end(ap);
-	log_limited(LOG_WARN, "%s: the guest's driver broke the rules: %s; waiting for a reset",
-		    vdev->name, why);
+	log_limited(LOG_WARN, "%s: %s%s; waiting for a reset", vdev->name, what, why);
 	vdev->status |= VIRTIO_CONFIG_S_NEEDS_RESET;
 	if ((vdev->status & VIRTIO_CONFIG_S_DRIVER_OK) != 0)
 		interrupt(vdev, -1);
+}
+
+void virtio_fail(struct virtio_device *vdev, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	fail(vdev, "the guest's driver broke the rules: ", fmt, ap);
+	va_end(ap);
+}
+
+void virtio_give_up(struct virtio_device *vdev, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	fail(vdev, "", fmt, ap);
+	va_end(ap);
 }
 
 void virtio_config_changed(struct virtio_device *vdev)

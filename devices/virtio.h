@@ -235,6 +235,10 @@ void virtio_config_changed(struct virtio_device *vdev);
 void virtio_fail(struct virtio_device *vdev, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
+/* The same where it is not the driver's fault: the device cannot go on as it was promised. */
+void virtio_give_up(struct virtio_device *vdev, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
 /*
  * Hand queue @q to the host's kernel: *kick is signalled when the driver notifies, signalling
  * *call interrupts it (both ours, borrowed). Ends with reset, or when called again with @on

@@ -30,6 +30,8 @@
  * Reset waits for I/O in flight, since that goes to guest memory, and gives up what was not
  * started. A flush that is under way is waited for.
  *
+ * The option --disk is also that of qcow2 images, which are devices of another kind: disk_qcow2.c.
+ *
  * Limits: no SIZE_MAX, GEOMETRY, LIFETIME, SECURE_ERASE, ZONED. FLUSH covers what completed
  * before it was made available, as the specification demands, and no order is kept otherwise.
  *
@@ -42,6 +44,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "devices/disk.h"
+#include "devices/disk_qcow2.h"
 #include "devices/virtio.h"
 #include "vmm/base/iothread.h"
 #include "vmm/base/log.h"
@@ -64,6 +67,8 @@ struct blk_options {
 	bool ro, direct, iothread;
 	int cache;
 	uint64_t queues, iops, iops_burst, bw, bw_burst;
+	int format; /* enum disk_format */
+	bool backing;
 };
 
 struct blk_req {
@@ -512,6 +517,27 @@ static void blk_state(struct virtio_device *vdev, struct state *st)
 
 /* --- Options --- */
 
+static bool has_overlay(const struct blk_options *o)
+{
+	return o->overlay != NULL && strcmp(o->overlay, "off") != 0;
+}
+
+static int check_qcow2(const struct blk_options *o, struct err *err)
+{
+	const char *key = has_overlay(o)	       ? "overlay"
+			  : o->iothread		       ? "iothread"
+			  : o->serial != NULL	       ? "serial"
+			  : o->iops != 0 || o->bw != 0 ? "a limit on rate"
+						       : NULL;
+
+	if (key == NULL)
+		return 0;
+	return err_set(err, ENOTSUP,
+		       "disk %s: %s is for raw images only; qcow2 is served by "
+		       "qemu-storage-daemon",
+		       o->path, key);
+}
+
 static int blk_check(const void *item, struct err *err)
 {
 	const struct blk_options *o = item;
@@ -523,7 +549,7 @@ static int blk_check(const void *item, struct err *err)
 		return err_set(err, EINVAL,
 			       "disk %s: overlay names no file; overlay alone is a temporary one",
 			       o->path);
-	if (o->overlay != NULL && strcmp(o->overlay, "off") != 0 && o->ro)
+	if (has_overlay(o) && o->ro)
 		return err_set(err, EINVAL,
 			       "disk %s: ro and overlay exclude each other: an overlay is there to "
 			       "be written",
@@ -532,6 +558,10 @@ static int blk_check(const void *item, struct err *err)
 		return err_set(err, EINVAL, "disk %s: iops-burst needs iops", o->path);
 	if (o->bw == 0 && o->bw_burst != 0)
 		return err_set(err, EINVAL, "disk %s: bw-burst needs bw", o->path);
+	if (disk_named_qcow2(o->path, o->format))
+		return check_qcow2(o, err);
+	if (o->backing)
+		return err_set(err, EINVAL, "disk %s: backing is for qcow2 images", o->path);
 	return 0;
 }
 
@@ -601,20 +631,26 @@ static void blk_destroy(struct virtio_device *vdev)
 	free(blk);
 }
 
+static void make_name(char name[VIRTIO_NAME_MAX], const struct blk_options *o)
+{
+	const char *base = strrchr(o->path, '/');
+
+	snprintf(name, VIRTIO_NAME_MAX, "disk %.48s",
+		 base != NULL && base[1] != '\0' ? base + 1 : o->path);
+}
+
 static int blk_init(struct blk *blk, const struct blk_options *o, unsigned index,
 		    const struct virtio_host *host, const struct virtio_ops *ops, struct err *err)
 {
 	struct disk_config cfg = { .path = o->path, .ro = o->ro, .direct = o->direct };
-	const char *base = strrchr(o->path, '/');
 	struct loop *loop = host->loop;
 	uint64_t now = loop_now_ns();
 	char name[16];
 	int r;
 
-	if (o->overlay != NULL && strcmp(o->overlay, "off") != 0)
+	if (has_overlay(o))
 		cfg.overlay = strcmp(o->overlay, "on") == 0 ? "" : o->overlay;
-	snprintf(blk->vdev.name, sizeof(blk->vdev.name), "disk %.48s",
-		 base != NULL && base[1] != '\0' ? base + 1 : o->path);
+	make_name(blk->vdev.name, o);
 	blk->ro = o->ro;
 	blk->write_through = o->cache == CACHE_NONE;
 	blk->timer.fn = unthrottle;
@@ -648,12 +684,17 @@ static struct virtio_device *blk_create(const void *items, unsigned n, unsigned 
 					const struct virtio_host *host, struct err *err);
 
 static const char *const cache_values[] = { "writeback", "none", NULL };
+static const char *const format_values[] = { "auto", "raw", "qcow2", NULL };
 
 #define OPTION(field) offsetof(struct blk_options, field)
 
 static const struct opt_key blk_keys[] = {
 	{ "path", OPT_STR, OPTION(path), "PATH", .required = true,
-	  .help = "raw image file or block device" },
+	  .help = "image file or block device" },
+	{ "format", OPT_ENUM, OPTION(format), .values = format_values, .def = "auto",
+	  .help = "of the image; auto: qcow2 if its name ends in .qcow2, else raw" },
+	{ "backing", OPT_BOOL, OPTION(backing),
+	  .help = "qcow2: open the backing file that the image names" },
 	{ "ro", OPT_BOOL, OPTION(ro), .help = "only read it; several machines may do so" },
 	{ "overlay", OPT_STR, OPTION(overlay), "FILE", .bare = true,
 	  .help = "keep what is written in FILE (made when missing, belongs to the unchanged "
@@ -704,17 +745,40 @@ static const struct virtio_ops blk_ops = {
 };
 VIRTIO_DEVICE(blk_ops);
 
+static struct virtio_device *create_qcow2(const struct blk_options *o, unsigned index,
+					  const struct virtio_host *host, struct err *err)
+{
+	char name[VIRTIO_NAME_MAX];
+	struct disk_qcow2_config cfg = { .path = o->path,
+					 .name = name,
+					 .ro = o->ro,
+					 .direct = o->direct,
+					 .write_through = o->cache == CACHE_NONE,
+					 .backing = o->backing,
+					 .queues = (unsigned)o->queues };
+
+	make_name(name, o);
+	return disk_qcow2_create(&cfg, index, host, err);
+}
+
 static struct virtio_device *blk_create(const void *items, unsigned n, unsigned index,
 					const struct virtio_host *host, struct err *err)
 {
-	struct blk *blk = calloc(1, sizeof(*blk));
+	const struct blk_options *o = items;
+	int r = disk_is_qcow2(o->path, o->format, err);
+	struct blk *blk;
 
 	(void)n; /* 1 */
+	if (r < 0)
+		err_context(err, "disk %s", o->path);
+	if (r != 0)
+		return r < 0 ? NULL : create_qcow2(o, index, host, err);
+	blk = calloc(1, sizeof(*blk));
 	if (blk == NULL) {
 		err_sys(err, ENOMEM, "disk");
 		return NULL;
 	}
-	if (blk_init(blk, items, index, host, &blk_ops, err) < 0) {
+	if (blk_init(blk, o, index, host, &blk_ops, err) < 0) {
 		blk_destroy(&blk->vdev);
 		return NULL;
 	}

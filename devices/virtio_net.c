@@ -278,7 +278,7 @@ static bool parse_mac(const char *text, uint8_t mac[6])
 	return true;
 }
 
-static int check_mac(const char *text, struct err *err)
+int net_check_mac(const char *text, struct err *err)
 {
 	static const uint8_t zero[6];
 	uint8_t mac[6];
@@ -349,7 +349,7 @@ static int net_check(const void *item, struct err *err)
 			       "tap=%s: a name of an interface has 1 to 15 characters, none of "
 			       "them a blank, /, : or %%",
 			       opt->tap);
-	if (opt->mac != NULL && check_mac(opt->mac, err) < 0)
+	if (opt->mac != NULL && net_check_mac(opt->mac, err) < 0)
 		return -err->code;
 	if ((opt->bw_burst != 0 && opt->bw == 0) || (opt->pps_burst != 0 && opt->pps == 0))
 		return err_set(err, EINVAL, "%s-burst= is on top of %s=: give that, too",
@@ -370,16 +370,14 @@ static uint64_t hash(uint64_t h, const void *data, size_t len)
 	return h;
 }
 
-static void make_mac(struct net *net, const struct net_options *opt, const char *vm_name,
-		     unsigned index)
+void net_make_mac(uint8_t mac[6], const char *given, const char *name, unsigned index)
 {
-	const char *name = vm_name != NULL ? vm_name : net->be->name;
 	uint64_t h = hash(0xcbf29ce484222325ULL, name, strlen(name) + 1);
 	char id[32] = "";
 	ssize_t n;
 	int fd;
 
-	if (opt->mac != NULL && parse_mac(opt->mac, net->mac))
+	if (given != NULL && parse_mac(given, mac))
 		return;
 	fd = open(MACHINE_ID, O_RDONLY | O_CLOEXEC);
 	n = fd >= 0 ? read(fd, id, sizeof(id)) : 0;
@@ -388,8 +386,8 @@ static void make_mac(struct net *net, const struct net_options *opt, const char 
 	h = hash(h, id, n > 0 ? (size_t)n : 0);
 	h = hash(h, &index, sizeof(index));
 	h ^= h >> 48; /* let the highest bits count */
-	memcpy(net->mac, &h, sizeof(net->mac));
-	net->mac[0] = (uint8_t)((net->mac[0] & ~1) | 2); /* one station's, not a maker's */
+	memcpy(mac, &h, 6);
+	mac[0] = (uint8_t)((mac[0] & ~1) | 2); /* one station's, not a maker's */
 }
 
 static uint64_t features(const struct net *net, const struct net_options *opt)
@@ -484,7 +482,8 @@ struct net *net_new(const struct net_options *opt, unsigned index, const struct 
 		net->pair[i].lfd = (struct loop_fd){ .fd = net->be->fd[i], .fn = net_ready };
 		net_io_reset(&net->pair[i]);
 	}
-	make_mac(net, opt, host->vm_name, index);
+	net_make_mac(net->mac, opt->mac, host->vm_name != NULL ? host->vm_name : net->be->name,
+		     index);
 	net->fresh = true;
 	net_mode_reset(net);
 	memcpy(net->config.mac, net->mac, sizeof(net->mac));
