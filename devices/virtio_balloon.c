@@ -342,8 +342,7 @@ int virtio_balloon_hint_start(struct virtio_device *vdev, bool release, struct e
 
 	pthread_mutex_lock(&vdev->lock);
 	if (!virtio_live(vdev) || !virtio_has(vdev, VIRTIO_BALLOON_F_FREE_PAGE_HINT))
-		r = err_set(err, ENOTSUP,
-			    "balloon: no hinting: %s",
+		r = err_set(err, ENOTSUP, "balloon: no hinting: %s",
 			    (vdev->features & FEATURE(FREE_PAGE_HINT)) == 0
 				    ? "it was not asked for (--balloon hinting)"
 				    : "the guest has no driver for it (yet)");
@@ -721,10 +720,11 @@ static int balloon_init(struct balloon *b, const struct balloon_options *o,
 	int r;
 
 	if (host->mem->page_size != GMEM_PAGE_SIZE)
-		return err_set(err, ENOTSUP,
-			       "balloon: huge pages from the host's pool (--mem hugepages=%s) cannot "
-			       "be given back; take hugepages=thp, or leave --balloon out",
-			       host->mem->page_size == 1 << 30 ? "1G" : "2M");
+		return err_set(
+			err, ENOTSUP,
+			"balloon: huge pages from the host's pool (--mem hugepages=%s) cannot "
+			"be given back; take hugepages=thp, or leave --balloon out",
+			host->mem->page_size == 1 << 30 ? "1G" : "2M");
 	b->timer.fn = stats_timer;
 	b->stats_ns = o->stats;
 	r = virtio_init(&b->vdev, &balloon_ops, host, host->loop, nqueues, QUEUE_SIZE, &b->config,

@@ -10,21 +10,21 @@
 
 /* Statistics a driver may know, by tag: 5.5.6.4, and what Linux added. */
 enum balloon_stat {
-	BALLOON_SWAP_IN,	/* bytes */
-	BALLOON_SWAP_OUT,	/* bytes */
-	BALLOON_MAJOR_FAULTS,	/* number */
-	BALLOON_MINOR_FAULTS,	/* number */
-	BALLOON_FREE,		/* bytes */
-	BALLOON_TOTAL,		/* bytes */
-	BALLOON_AVAILABLE,	/* bytes, as in /proc/meminfo */
-	BALLOON_CACHES,		/* bytes */
-	BALLOON_HUGETLB_ALLOCS, /* number */
-	BALLOON_HUGETLB_FAILS,	/* number */
-	BALLOON_OOM_KILLS,	/* number */
-	BALLOON_ALLOC_STALLS,	/* number */
-	BALLOON_ASYNC_SCANS,	/* bytes */
-	BALLOON_DIRECT_SCANS,	/* bytes */
-	BALLOON_ASYNC_RECLAIMS,	/* bytes */
+	BALLOON_SWAP_IN,	 /* bytes */
+	BALLOON_SWAP_OUT,	 /* bytes */
+	BALLOON_MAJOR_FAULTS,	 /* number */
+	BALLOON_MINOR_FAULTS,	 /* number */
+	BALLOON_FREE,		 /* bytes */
+	BALLOON_TOTAL,		 /* bytes */
+	BALLOON_AVAILABLE,	 /* bytes, as in /proc/meminfo */
+	BALLOON_CACHES,		 /* bytes */
+	BALLOON_HUGETLB_ALLOCS,	 /* number */
+	BALLOON_HUGETLB_FAILS,	 /* number */
+	BALLOON_OOM_KILLS,	 /* number */
+	BALLOON_ALLOC_STALLS,	 /* number */
+	BALLOON_ASYNC_SCANS,	 /* bytes */
+	BALLOON_DIRECT_SCANS,	 /* bytes */
+	BALLOON_ASYNC_RECLAIMS,	 /* bytes */
 	BALLOON_DIRECT_RECLAIMS, /* bytes */
 	BALLOON_NSTATS,
 };
@@ -36,9 +36,9 @@ struct virtio_balloon_stats {
 };
 
 struct virtio_balloon_status {
-	uint64_t target, actual; /* bytes; the second is what the driver says */
-	uint64_t discarded;	 /* bytes given back to the host so far, in all ways */
-	bool hinting;		 /* a round is going on, or its pages are still kept */
+	uint64_t target, actual;      /* bytes; the second is what the driver says */
+	uint64_t discarded;	      /* bytes given back to the host so far, in all ways */
+	bool hinting;		      /* a round is going on, or its pages are still kept */
 	uint32_t host_cmd, guest_cmd; /* of hinting: what each side said last */
 };
 
