@@ -33,8 +33,8 @@ int main(int argc, char **argv)
 
 	if (argc > 1)
 		size = strtoul(argv[1], NULL, 10) << 20;
-	mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		   -1, 0);
 	if (mem == MAP_FAILED) {
 		perror("mmap");
 		return 1;
