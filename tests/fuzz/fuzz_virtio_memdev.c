@@ -111,8 +111,8 @@ static struct machine *machine(void)
 	CHECK(m.loop != NULL);
 	m.host = (struct virtio_host){ .mem = &m.mem, .loop = m.loop, .add_memory = add_memory };
 	m.transport.ops = &transport_ops;
-	m.device[BALLOON] = make(&m, VIRTIO_ID_BALLOON,
-				 "64K,reporting,hinting,deflate-on-oom,stats=1h");
+	m.device[BALLOON] =
+		make(&m, VIRTIO_ID_BALLOON, "64K,reporting,hinting,deflate-on-oom,stats=1h");
 	m.device[BALLOON_PLAIN] = make(&m, VIRTIO_ID_BALLOON, "0");
 	for (int i = PMEM; i <= PMEM_RO; i++) {
 		int fd = memfd_create("pmem", MFD_CLOEXEC);
@@ -186,9 +186,9 @@ static void add_chain(struct machine *m, struct input *in)
 		uint8_t place = (uint8_t)take(in, 1), off = (uint8_t)take(in, 1);
 		uint8_t how = (uint8_t)take(in, 1);
 		struct vring_desc desc = {
-			.addr = place < 240 ? place % 68 * 0x1000ULL :
-				place < 252 ? FILE_AT * (2 + place % 2) :
-					      ~0ULL << (place - 240),
+			.addr = place < 240   ? place % 68 * 0x1000ULL
+				: place < 252 ? FILE_AT * (2 + place % 2)
+					      : ~0ULL << (place - 240),
 			.len = lengths[how >> 1 & 7],
 			.flags = (how & 1 ? VRING_DESC_F_WRITE : 0) |
 				 (i + 1 < n ? VRING_DESC_F_NEXT : 0),
