@@ -86,6 +86,15 @@ int arch_init_devices(struct machine *m, struct err *err);
  */
 int arch_add_virtio(struct machine *m, struct virtio_device *vdev, struct err *err);
 
+/*
+ * Let the first @size bytes (whole pages) of file @fd, borrowed until gmem_fini(), appear in the
+ * guest's memory above RAM, not told to it as RAM; *gpa says where, a multiple of 1 GiB. A guest's
+ * writes to it when it is @ro end in arch_handle_exit() or as MMIO. After arch_init_devices,
+ * before arch_load.
+ */
+int arch_add_memory(struct machine *m, int fd, uint64_t size, bool ro, uint64_t *gpa,
+		    struct err *err);
+
 /* Put kernel, initrd and the tables describing the machine into RAM; fill m->boot. */
 int arch_load(struct machine *m, struct err *err);
 

@@ -2,12 +2,8 @@
 /*
  * Disk images: opening, locking, sizes. See disk.h; requests are in disk_io.c.
  *
- * Locks. An image that is written has one user, an image that is only read any number: a file
- * system changes under a reader's feet if somebody else writes. The image is locked as a whole
- * with an open file description lock (fcntl(2)), for writing or for reading; the image under
- * an overlay counts as read. These locks are advisory: they keep out other machines of ours,
- * and QEMU, which uses the same kind. A block device that is written is opened with O_EXCL
- * as well, which keeps out (and is kept out by) mounted file systems.
+ * Locks: see filelock.c; the image under an overlay counts as read. A block device that is written
+ * is opened with O_EXCL as well, which keeps out (and is kept out by) mounted file systems.
  *
  * Sizes. The guest counts in sectors of 512 bytes. An image to be written must be a
  * multiple of that; one that is only read is seen rounded up, with zeroes at its end (a tar
@@ -29,39 +25,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "devices/disk_impl.h"
+#include "devices/filelock.h"
 #include "vmm/base/log.h"
 
-#define BLOCK_MAX 65536
-
-int disk_lock(int fd, bool exclusive, struct err *err)
-{
-	struct flock lock = { .l_type = exclusive ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET };
-
-	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
-		return 0;
-	if (errno != EAGAIN && errno != EACCES) {
-		/* A file system without locks: then the user has to know. */
-		log_warn("a disk image cannot be locked (%s): make sure nobody else uses it",
-			 strerrordesc_np(errno));
-		return 0;
-	}
-	if (exclusive)
-		return err_set(err, EBUSY,
-			       "is in use, by another virtual machine or another disk of this "
-			       "one; to share it, let all only read it (ro) or give each an "
-			       "overlay");
-	return err_set(err, EBUSY,
-		       "is being written, by another virtual machine or another disk of this one; "
-		       "it can be read when that has ended");
-}
-
-void disk_unlock(int fd)
-{
-	struct flock lock = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
-
-	if (fd >= 0)
-		fcntl(fd, F_OFD_SETLK, &lock);
-}
+#define BLOCK_MAX   65536
+#define OVERLAY_WAY " or give each an overlay"
 
 static int look_at_size(struct disk *disk, uint64_t *bytes)
 {
@@ -197,7 +165,7 @@ static int open_files(struct disk *disk, const struct disk_config *cfg, struct e
 	disk->fd = open_image(disk, cfg->path, flags, &st, err);
 	if (disk->fd < 0)
 		return -err->code;
-	r = disk_lock(disk->fd, !disk->ro, err);
+	r = file_lock(disk->fd, !disk->ro, OVERLAY_WAY, err);
 	if (r < 0)
 		return r;
 	if (disk->direct) {
@@ -271,7 +239,7 @@ void disk_close(struct disk *disk)
 		return;
 	aio_free(disk->aio);
 	overlay_close(disk->ov);
-	disk_unlock(disk->fd);
+	file_unlock(disk->fd);
 	if (disk->zeroes != NULL)
 		munmap((void *)disk->zeroes, DISK_ZEROES);
 	if (disk->buffered_fd >= 0)

@@ -49,17 +49,6 @@ struct disk {
 
 #define DISK_ZEROES (1 << 20)
 
-/*
- * Lock the open file @fd, for writing if @exclusive, for as long as it is open. The sentence
- * says who may have it.
- */
-int disk_lock(int fd, bool exclusive, struct err *err);
-/*
- * Unlock it, before closing it: io_uring lets go of its files only some time after its end, even
- * after ours, and the next to use the image would find it locked.
- */
-void disk_unlock(int fd);
-
 /* Empty lists and so on. disk_io.c */
 void disk_io_init(struct disk *disk);
 

@@ -56,6 +56,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "devices/disk_impl.h"
+#include "devices/filelock.h"
 #include "devices/disk_overlay.h"
 #include "vmm/base/log.h"
 
@@ -321,7 +322,7 @@ static int open_kept(struct overlay *ov, const char *file, const struct overlay_
 		return err_set(err, EINVAL, "overlay %s: is not a regular file", file);
 	if (fcntl(ov->fd, F_SETFL, 0) < 0)
 		return err_sys(err, errno, "overlay %s", file);
-	r = disk_lock(ov->fd, true, err);
+	r = file_lock(ov->fd, true, " or give each an overlay", err);
 	if (r == 0 && fstat(ov->fd, &st) < 0)
 		r = err_sys(err, errno, "cannot look at it");
 	if (r < 0)
@@ -430,7 +431,7 @@ void overlay_close(struct overlay *ov)
 			log_error("overlay: cannot write down what was not flushed: %s",
 				  strerrordesc_np(-r));
 	}
-	disk_unlock(ov->fd);
+	file_unlock(ov->fd);
 	overlay_free(ov);
 }
 

@@ -39,12 +39,20 @@
 struct virtio_device;
 struct virtio_transport;
 
-/* What the monitor lends to the devices it makes. All outlives them. */
+/*
+ * What the monitor lends to the devices it makes. All outlives them.
+ *
+ * add_memory: let the first @size bytes of file @fd (the device's own, open as long as @mem lives
+ * or at least as long as vCPUs run) appear in the guest's memory, not as RAM, at an address that
+ * is a multiple of 1 GiB, which *gpa says. Only in `create`. NULL: not in this machine.
+ */
 struct virtio_host {
 	struct gmem *mem;
 	struct loop *loop;	   /* the main one */
 	const char *vm_name;	   /* NULL: none was given */
 	struct chardevs *chardevs; /* who hears of console output and keys */
+	int (*add_memory)(const struct virtio_host *host, int fd, uint64_t size, bool ro,
+			  uint64_t *gpa, struct err *err);
 };
 
 /* A kind of device. Registered by VIRTIO_DEVICE(); there is no list. */

@@ -24,7 +24,13 @@ static struct vm *volatile current_vm;
 
 static void crashed(int sig)
 {
+	static const char no_page[] =
+		"vmm: a page that is mapped cannot be had: a file in the guest's memory was cut "
+		"short or its disk is full, or the host is out of memory\n";
+
 	vm_restore_terminal(current_vm);
+	if (sig == SIGBUS)
+		(void)!write(STDERR_FILENO, no_page, sizeof(no_page) - 1);
 	raise(sig); /* SA_RESETHAND: now with the default action */
 }
 

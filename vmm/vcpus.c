@@ -26,7 +26,12 @@ static void wake_up(int sig)
 int vcpus_init(struct vcpus *cpus, struct machine *m, unsigned n, struct loop_work *ended,
 	       struct err *err)
 {
-	*cpus = (struct vcpus){ .m = m, .ended = ended, .want = VCPUS_PAUSE };
+	*cpus = (struct vcpus){
+		.m = m,
+		.ended = ended,
+		.want = VCPUS_PAUSE,
+		.files_from = gmem_top_below(&m->mem, UINT64_MAX),
+	};
 	pthread_mutex_init(&cpus->lock, NULL);
 	pthread_cond_init(&cpus->wanted, NULL);
 	pthread_cond_init(&cpus->settled, NULL);
@@ -81,14 +86,26 @@ static void handle_io(struct vcpu *v)
 	}
 }
 
+/* Memory the guest may read only: what it writes there comes as MMIO, and goes nowhere. */
+static bool in_memory(struct vcpu *v, uint64_t gpa)
+{
+	if (gmem_ptr(&v->all->m->mem, gpa, 1) == NULL)
+		return false;
+	log_limited(LOG_WARN,
+		    "the guest writes to a read-only file in its memory, at 0x%llx: ignored; it "
+		    "shall mount that with -o ro",
+		    (unsigned long long)gpa);
+	return true;
+}
+
 static void handle_mmio(struct vcpu *v)
 {
 	struct kvm_run *run = v->kvm.run;
 
-	if (run->mmio.is_write)
-		bus_write(&v->all->m->mmio, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
-	else
+	if (!run->mmio.is_write)
 		bus_read(&v->all->m->mmio, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
+	else if (run->mmio.phys_addr < v->all->files_from || !in_memory(v, run->mmio.phys_addr))
+		bus_write(&v->all->m->mmio, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
 }
 
 static void handle_exit(struct vcpu *v)
@@ -146,9 +163,10 @@ static void run(struct vcpu *v)
 			continue;
 		}
 		if (errno == EFAULT)
-			log_error("vCPU %u: the host has no page for guest memory: out of memory, "
-				  "or the kernel or initrd file was cut short",
-				  v->index);
+			log_error(
+				"vCPU %u: the host has no page for guest memory: out of memory, "
+				"or a kernel, initrd or pmem file was cut short, or the disk it is on is full",
+				v->index);
 		else
 			log_error("vCPU %u: KVM_RUN: %s", v->index, strerrordesc_np(errno));
 		met_its_end(v, VCPU_END_KVM_ERROR);

@@ -49,6 +49,7 @@ struct vcpus {
 	pthread_cond_t settled; /* all have parked: for the main thread */
 	unsigned started;	/* threads */
 	unsigned parked;	/* of them, outside KVM */
+	uint64_t files_from;	/* from this address on memory is no RAM, but files */
 };
 
 /* Make @n vCPUs, parked. @ended is posted when one of them meets its end. */

@@ -339,7 +339,7 @@ static int watch_signals(struct vm *vm, struct err *err)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGIO);	   /* a lease is to be given back, see gmem.h */
-	sigaddset(&set, SIGUSR1);  /* a disk image changed its size */
+	sigaddset(&set, SIGUSR1);  /* a disk image changed its size; free memory is wanted */
 	sigaddset(&set, SIGWINCH); /* the terminal has another size */
 	/* Not those we were started to ignore: by nohup, or as a script's background job. */
 	for (size_t i = 0; i < sizeof(optional) / sizeof(optional[0]); i++)
@@ -385,6 +385,14 @@ static int open_serial(struct vm *vm, struct err *err)
 	return 0;
 }
 
+static int add_memory(const struct virtio_host *host, int fd, uint64_t size, bool ro, uint64_t *gpa,
+		      struct err *err)
+{
+	struct vm *vm = container_of(host, struct vm, host);
+
+	return arch_add_memory(&vm->m, fd, size, ro, gpa, err);
+}
+
 static int build(struct vm *vm, struct err *err)
 {
 	struct machine *m = &vm->m;
@@ -413,7 +421,8 @@ static int build(struct vm *vm, struct err *err)
 	vm->host = (struct virtio_host){ .mem = &m->mem,
 					 .loop = vm->loop,
 					 .vm_name = vm->cfg->name,
-					 .chardevs = &vm->chardevs };
+					 .chardevs = &vm->chardevs,
+					 .add_memory = add_memory };
 	if (vm_devices_create(&vm->devices, vm->cfg, &vm->host, m, err) < 0 ||
 	    arch_load(m, err) < 0 ||
 	    vcpus_init(&vm->cpus, m, (unsigned)m->cfg->cpus.count, &vm->end_work, err) < 0)

@@ -14,8 +14,6 @@
 #include "firmware/bootparams.h"
 #include "firmware/mptable.h"
 
-#define GIB (1ULL << 30)
-
 #define VIRTIO_FORMAT "virtio_mmio.device=%uK@%#llx:%u"
 #define VIRTIO_WORD   " virtio_mmio.device=4K@0xe8100000:16"
 
@@ -24,14 +22,17 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* The window for 64-bit BARs: from the GiB after RAM as far as addresses go, at most 256 GiB. */
+/*
+ * The window for 64-bit BARs: from the GiB after RAM and files as far as addresses go, at most
+ * 256 GiB.
+ */
 static void mmio64_window(const struct machine *m, struct acpi_desc *desc)
 {
-	uint64_t top = gmem_top_below(&m->mem, UINT64_MAX), end = 1ULL << m->arch->phys_bits;
+	uint64_t top = gmem_end(&m->mem), end = 1ULL << m->arch->phys_bits;
 
-	desc->mmio64_base = ((top > MAP_4G ? top : MAP_4G) + GIB - 1) & ~(GIB - 1);
+	desc->mmio64_base = map_align_1g(top > MAP_4G ? top : MAP_4G);
 	desc->mmio64_size =
-		end > desc->mmio64_base ? min_u64(end - desc->mmio64_base, 256 * GIB) : 0;
+		end > desc->mmio64_base ? min_u64(end - desc->mmio64_base, 256 * MAP_GIB) : 0;
 }
 
 static int build_acpi(struct machine *m, const uint32_t *apic_ids, uint64_t *rsdp, struct err *err)

@@ -49,6 +49,35 @@ int arch_init_memory(struct machine *m, struct err *err)
 	return 0;
 }
 
+int arch_add_memory(struct machine *m, int fd, uint64_t size, bool ro, uint64_t *gpa,
+		    struct err *err)
+{
+	uint64_t end = gmem_end(&m->mem), limit = 1ULL << m->arch->phys_bits;
+	struct gmem_region *r;
+	int e;
+
+	*gpa = map_align_1g(end > MAP_4G ? end : MAP_4G);
+	if (*gpa > limit || size > limit - *gpa)
+		return err_set(err, ENOSPC,
+			       "%llu MiB at 0x%llx are beyond what the CPU can address: %u bits",
+			       (unsigned long long)size >> 20, (unsigned long long)*gpa,
+			       m->arch->phys_bits);
+	if (m->mem.nregions == GMEM_REGIONS_MAX)
+		return err_set(err, ENOSPC, "there is room for %u files in guest memory",
+			       m->mem.nregions - (m->mem.size > MAP_HOLE ? 2 : 1));
+	if (ro && kvm_cap(&m->kvm, KVM_CAP_READONLY_MEM) <= 0)
+		return err_set(err, ENOTSUP, "this host's KVM has no read-only memory");
+	if (gmem_add_file(&m->mem, *gpa, size, fd, ro, err) < 0)
+		return -err->code;
+	r = &m->mem.regions[m->mem.nregions - 1];
+	e = kvm_set_memory(&m->kvm, m->mem.nregions - 1, ro ? KVM_MEM_READONLY : 0, r->gpa, r->size,
+			   r->host);
+	if (e < 0)
+		return err_sys(err, -e, "KVM refused %llu MiB of memory at 0x%llx",
+			       (unsigned long long)size >> 20, (unsigned long long)*gpa);
+	return 0;
+}
+
 static int add_port(struct machine *m, struct bus_range *range, uint64_t port, struct err *err)
 {
 	range->base = port;

@@ -19,10 +19,13 @@
  *	0xfec00000  I/O APIC
  *	0xfee00000  local APICs
  *	0xfffbc000  pages KVM needs for real mode on early Intel CPUs
- *	4 GiB       the rest of RAM, then the window for 64-bit PCI memory
+ *	4 GiB       the rest of RAM, files of pmem devices from whole GiB on, then the window for
+ *		    64-bit PCI memory, from a whole GiB on, too
  */
 #ifndef ARCH_X86_64_MAP_H
 #define ARCH_X86_64_MAP_H
+
+#include <stdint.h>
 
 #define MAP_GDT		    0x500
 #define MAP_PAGE_TABLES	    0x1000
@@ -49,6 +52,14 @@
 #define MAP_IDENTITY_MAP 0xfffbc000ULL
 #define MAP_TSS		 0xfffbd000ULL
 #define MAP_4G		 0x100000000ULL
+
+#define MAP_GIB (1ULL << 30)
+
+/* The GiB that begins at @addr or after it. */
+static inline uint64_t map_align_1g(uint64_t addr)
+{
+	return (addr + MAP_GIB - 1) & ~(MAP_GIB - 1);
+}
 
 #define PORT_I8042	0x60
 #define PORT_RTC	0x70

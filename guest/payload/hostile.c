@@ -5,7 +5,7 @@
  * device must work again after a reset. Prints "survived NAME" for each, or "NAME: " and what no
  * longer works; "done N attacks, N failures" at the end.
  *
- * Words: dev=blk|net|console|rng, the one attacked; other=, the one that must not suffer (if of
+ * Words: dev=blk|net|console|rng|balloon|pmem, the one attacked; other=, the one that must not suffer (if of
  * the same type, the second);
  * transport=; attack=NAME,NAME.. (all); skip=NAME,..; seed= and rounds= for what depends on
  * chance; kicks= (100000) for the storm; mem= the MiB of RAM (64); khz=; smp=1 when there is a second CPU, which changes descriptors
@@ -25,8 +25,9 @@ bool have_other;
 static uint64_t random_state;
 static uint32_t saved_bar[256][2]; /* by place */
 static const char *const names[] = {
-	[VIRTIO_NET] = "net", [VIRTIO_BLK] = "blk", [VIRTIO_CONSOLE] = "console", [VIRTIO_RNG] = "rng",
-	[VIRTIO_VSOCK] = "vsock"
+	[VIRTIO_NET] = "net", [VIRTIO_BLK] = "blk", [VIRTIO_CONSOLE] = "console",
+	[VIRTIO_RNG] = "rng", [VIRTIO_BALLOON] = "balloon", [VIRTIO_VSOCK] = "vsock",
+	[VIRTIO_PMEM] = "pmem"
 };
 
 uint64_t rnd(void)
@@ -122,6 +123,11 @@ void offer_good(struct vq *vq)
 		put_desc(&vq->desc[0], (uintptr_t)header, sizeof(*header), DESC_NEXT, 1);
 		put_desc(&vq->desc[1], (uintptr_t)victim, 4096, DESC_NEXT | DESC_WRITE, 2);
 		put_desc(&vq->desc[2], (uintptr_t)victim + 4096, 1, DESC_WRITE, 0);
+		break;
+	case VIRTIO_PMEM:
+		*(uint32_t *)header = 0;
+		put_desc(&vq->desc[0], (uintptr_t)header, 4, DESC_NEXT, 1);
+		put_desc(&vq->desc[1], (uintptr_t)victim, 4, DESC_WRITE, 0);
 		break;
 	case VIRTIO_VSOCK:
 		memset(victim, 0, 64); /* the CIDs: it is dropped */
@@ -219,6 +225,26 @@ static const char *use(struct vdev *v)
 		if (wrong != NULL)
 			return wrong;
 		break;
+	case VIRTIO_BALLOON:
+		*(uint32_t *)data = (uint32_t)((uintptr_t)victim >> 12);
+		memset(victim, 1, 8192);
+		b.len = 4;
+		if (vq_do(&vq, &b, 1, 0) < 0)
+			return "nothing is inflated";
+		if (victim[0] != 0 || victim[4095] != 0)
+			return "a page in the balloon is still there";
+		if (victim[4096] != 1)
+			return "a page that is not in the balloon has gone";
+		break;
+	case VIRTIO_PMEM: {
+		struct vbuf flush[2] = { { data, 4 }, { data + 64, 4 } };
+
+		memset(data, 0, 4);
+		memset(data + 64, 0xff, 4);
+		if (vq_do(&vq, flush, 1, 1) != 4 || *(uint32_t *)(data + 64) != 0)
+			return "a flush fails";
+		break;
+	}
 	case VIRTIO_NET:
 		memset(data + sizeof(struct net_header), 0xff, 6);
 		data[sizeof(struct net_header) + 6] = 2;
@@ -312,6 +338,8 @@ void main(void)
 		run(register_attacks, &v, &other);
 		run(pci_attacks, &v, &other);
 		run(device_attacks, &v, &other);
+		run(vsock_attacks, &v, &other);
+		run(memory_attacks, &v, &other);
 		wait_for_byte("pause");
 	}
 	print("done %u attacks, %u failures\n", attacks, failures);

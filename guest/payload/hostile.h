@@ -18,7 +18,8 @@ struct attack {
 };
 
 /* Rings and descriptors; registers; PCI; what devices do with requests */
-extern const struct attack ring_attacks[], register_attacks[], pci_attacks[], device_attacks[];
+extern const struct attack ring_attacks[], register_attacks[], pci_attacks[], device_attacks[],
+	vsock_attacks[], memory_attacks[];
 
 /* --- hostile.c --- */
 

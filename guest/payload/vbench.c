@@ -9,6 +9,9 @@
  *	write	to it
  *	tx	frames of size= bytes (60); with gso=1 they are TCP segments to be cut by the host
  *	rx	frames received, from the first one on
+ *	flush	of the first pmem device
+ *	inflate	1 MiB of memory into the balloon, its pages touched again before each time
+ *	report	size= bytes (2 MiB) of free memory, touched in the same way
  *
  * depth= (1) requests are under way at once; with seq=1 disks are read in order. khz= is the
  * frequency of the time stamp counter. Runs at privilege level 3, without interrupts: what is
@@ -20,12 +23,16 @@ PVH_ENTRY;
 
 #define DEPTH_MAX 256
 #define WARM	  64 /* operations before the clock starts */
+#define PFNS	  256
 
 struct request {
 	struct blk_header header;
-	uint8_t status;
+	uint8_t status, rest[3]; /* of a flush it is 4 bytes */
 	struct vbuf buf[3];
 	unsigned out, in;
+	uint8_t *pages; /* touched before the request is made */
+	uint32_t type;
+	uint32_t pfn[PFNS];
 };
 
 static struct request request[DEPTH_MAX];
@@ -75,6 +82,12 @@ static void make_frame(uint8_t *packet, uint32_t size, bool gso)
 	tcp[12] = 0x50;
 }
 
+static void touch(uint8_t *pages, uint32_t size)
+{
+	for (uint32_t at = 0; pages != NULL && at < size; at += 4096)
+		*(volatile uint8_t *)(pages + at) = 1;
+}
+
 static void fail(const char *why)
 {
 	print("%s\n", why);
@@ -85,9 +98,15 @@ void main(void)
 {
 	bool warming = true, rx = arg_is("op", "rx"), tx = arg_is("op", "tx"), send = arg_is("op", "send");
 	bool write = arg_is("op", "write"), gso = arg_number("gso", 0) != 0;
+	bool flush = arg_is("op", "flush"), inflate = arg_is("op", "inflate");
+	bool report = arg_is("op", "report");
+	unsigned id = send ? VIRTIO_CONSOLE : tx || rx ? VIRTIO_NET : flush ? VIRTIO_PMEM :
+		      inflate || report ? VIRTIO_BALLOON : VIRTIO_BLK;
 	unsigned depth = (unsigned)arg_number("depth", 1), q = 0;
 	uint64_t khz = arg_number("khz", 2500000), limit = us_ticks(arg_number("ms", 300) * 1000);
-	uint32_t size = (uint32_t)arg_number("size", send ? 1 : tx ? 60 : rx ? 2048 : 4096);
+	uint32_t size = (uint32_t)arg_number("size", send ? 1 : tx ? 60 : rx ? 2048 :
+							inflate ? PFNS * 4096 :
+							report ? 2 << 20 : 4096);
 	uint64_t start, now, done = 0, bytes = 0, features = F_EVENT_IDX | F_BLK_FLUSH;
 	struct vdev v;
 	struct vq vq;
@@ -95,15 +114,17 @@ void main(void)
 	if (depth == 0 || depth > DEPTH_MAX)
 		depth = DEPTH_MAX;
 	enter_user();
-	if (!virtio_find(&v, send ? VIRTIO_CONSOLE : tx || rx ? VIRTIO_NET : VIRTIO_BLK, 0))
+	if (!virtio_find(&v, id, 0))
 		fail("no device");
+	if (id == VIRTIO_BALLOON)
+		features = F_EVENT_IDX | F_BALLOON_REPORT;
 	if (gso)
 		features |= F_NET_CSUM | F_NET_HOST_TSO4;
 	if (!virtio_begin(&v, features))
 		fail("features are refused");
 	if (gso && (v.features & F_NET_HOST_TSO4) == 0)
 		fail("no segmentation offload");
-	q = send || tx;
+	q = report ? 2 : send || tx;
 	if (!virtio_queue(&v, q, 256, &vq))
 		fail("no queue");
 	virtio_go(&v);
@@ -137,6 +158,21 @@ void main(void)
 			r->out = write ? 2 : 1;
 			r->in = write ? 1 : 2;
 		}
+		if (flush) {
+			r->out = r->in = 1;
+			r->buf[0] = (struct vbuf){ &r->type, 4 };
+			r->buf[1] = (struct vbuf){ &r->status, 4 };
+		}
+		if (id == VIRTIO_BALLOON) {
+			r->pages = data;
+			r->out = inflate;
+			r->in = report;
+		}
+		if (inflate) {
+			for (unsigned k = 0; k < PFNS; k++)
+				r->pfn[k] = (uint32_t)((uintptr_t)data / 4096 + k);
+			r->buf[0] = (struct vbuf){ r->pfn, sizeof(r->pfn) };
+		}
 		slot[vq_add(&vq, r->buf, r->out, r->in)] = i;
 	}
 	vq_kick(&vq);
@@ -162,6 +198,9 @@ void main(void)
 					fail("an error of the disk");
 				r->header.sector = next_sector();
 			}
+			if (flush && r->status != 0)
+				fail("an error of the flush");
+			touch(r->pages, size);
 			slot[vq_add(&vq, r->buf, r->out, r->in)] = i;
 			added++;
 		}

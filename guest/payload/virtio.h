@@ -23,7 +23,9 @@
 #define VIRTIO_BLK     2
 #define VIRTIO_CONSOLE 3
 #define VIRTIO_RNG     4
+#define VIRTIO_BALLOON 5
 #define VIRTIO_VSOCK   19
+#define VIRTIO_PMEM    27
 
 /* Status: 2.1 */
 #define STATUS_ACKNOWLEDGE 1
@@ -43,6 +45,9 @@
 #define F_NET_MRG_RXBUF	  (1ull << 15)
 #define F_NET_CTRL_VQ	  (1ull << 17)
 #define F_NET_MQ	  (1ull << 22)
+#define F_BALLOON_STATS	  (1ull << 1)
+#define F_BALLOON_HINT	  (1ull << 3)
+#define F_BALLOON_REPORT  (1ull << 5)
 #define F_BLK_RO	  (1ull << 5)
 #define F_BLK_FLUSH	  (1ull << 9)
 

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Runs in the guest as /test: writes another number to each page of nearly all memory
- * there is, then reads them all back. Huge pages, as faults are slow in a testbed.
+ * there is, or of MIB mebibytes, then reads them all back. Huge pages, as faults are slow in a
+ * testbed.
+ *
+ *   memory [MIB]
  */
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -22,12 +26,15 @@ static unsigned long available_kib(void)
 	return kib;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	size_t size = (available_kib() - 64 * 1024) / 2048 * 2048 * 1024, wrong = 0;
-	uint8_t *mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint8_t *mem;
 
+	if (argc > 1)
+		size = strtoul(argv[1], NULL, 10) << 20;
+	mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		   -1, 0);
 	if (mem == MAP_FAILED) {
 		perror("mmap");
 		return 1;

@@ -267,6 +267,24 @@ START_TEST(top_of_ram)
 END_TEST
 
 /* A region behind RAM that is a file: written through, left alone by a reset, or not written. */
+START_TEST(from_host_to_guest)
+{
+	const struct gmem_region *r = mem.regions;
+	uint64_t gpa = 7;
+
+	for (unsigned i = 0; i < mem.nregions; i++) {
+		ck_assert(gmem_gpa(&mem, r[i].host, &gpa));
+		ck_assert_uint_eq(gpa, r[i].gpa);
+		ck_assert(gmem_gpa(&mem, r[i].host + r[i].size - 1, &gpa));
+		ck_assert_uint_eq(gpa, r[i].gpa + r[i].size - 1);
+	}
+	ck_assert(!gmem_gpa(&mem, &mem, &gpa));
+	ck_assert(!gmem_gpa(&mem, NULL, &gpa));
+	ck_assert_uint_eq(gmem_end(&mem), r[mem.nregions - 1].gpa + r[mem.nregions - 1].size);
+	ck_assert_uint_eq(gmem_end(&(struct gmem){ 0 }), 0);
+}
+END_TEST
+
 START_TEST(files_as_regions)
 {
 	struct err err = ERR_INIT;
@@ -420,6 +438,7 @@ int main(void)
 	tcase_add_test(tc, a_mapped_file_can_be_let_go);
 	tcase_add_test(tc, files_that_are_too_short_or_do_not_fit);
 	tcase_add_test(tc, top_of_ram);
+	tcase_add_test(tc, from_host_to_guest);
 	tcase_add_test(tc, files_as_regions);
 	tcase_add_test(tc, what_is_discarded_goes_back);
 	tcase_add_test(tc, mapped_files_are_not_discarded);

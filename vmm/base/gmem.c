@@ -630,6 +630,30 @@ uint64_t gmem_top_below(const struct gmem *mem, uint64_t limit)
 	return top;
 }
 
+uint64_t gmem_end(const struct gmem *mem)
+{
+	const struct gmem_region *last;
+
+	if (mem->nregions == 0)
+		return 0;
+	last = &mem->regions[mem->nregions - 1];
+	return last->gpa + last->size;
+}
+
+bool gmem_gpa(const struct gmem *mem, const void *host, uint64_t *gpa)
+{
+	for (unsigned i = 0; i < mem->nregions; i++) {
+		const struct gmem_region *r = &mem->regions[i];
+
+		if ((const uint8_t *)host < r->host ||
+		    (uint64_t)((const uint8_t *)host - r->host) >= r->size)
+			continue;
+		*gpa = r->gpa + (uint64_t)((const uint8_t *)host - r->host);
+		return true;
+	}
+	return false;
+}
+
 static size_t dirty_words(const struct gmem_region *r)
 {
 	return (size_t)(((r->size >> GMEM_PAGE_SHIFT) + 63) / 64);

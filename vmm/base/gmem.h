@@ -143,6 +143,10 @@ int gmem_reset(struct gmem *mem, struct err *err);
 
 /* One past the highest RAM address below @limit (which RAM may straddle). */
 uint64_t gmem_top_below(const struct gmem *mem, uint64_t limit);
+/* One past the highest address of all regions, RAM or not. */
+uint64_t gmem_end(const struct gmem *mem);
+/* Where the byte at @host (of a span, for one) is for the guest. False: in no region. */
+bool gmem_gpa(const struct gmem *mem, const void *host, uint64_t *gpa);
 
 /* Tracking of the monitor's own writes: start (all clean), stop. */
 int gmem_dirty_start(struct gmem *mem, struct err *err);
