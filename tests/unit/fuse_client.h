@@ -90,11 +90,11 @@ struct fuse_client {
 	struct opt table[2];
 	struct err err;
 
-	unsigned q;	      /* where requests go; 0 is the hiprio queue */
-	uint32_t uid, gid;    /* who asks */
-	uint64_t unique;      /* of the last request */
-	uint64_t in, out;     /* guest memory, FC_ROOM bytes each */
-	uint64_t flags;	      /* negotiated: flags, flags2 << 32 */
+	unsigned q;	   /* where requests go; 0 is the hiprio queue */
+	uint32_t uid, gid; /* who asks */
+	uint64_t unique;   /* of the last request */
+	uint64_t in, out;  /* guest memory, FC_ROOM bytes each */
+	uint64_t flags;	   /* negotiated: flags, flags2 << 32 */
 	struct fuse_init_out init;
 };
 
@@ -241,7 +241,8 @@ static inline uint32_t fc_put(struct fuse_client *c, uint32_t opcode, uint64_t n
 	return h.len;
 }
 
-/* A request of @arg and @data, and room for @room bytes of payload, copied to @out (may be NULL). */
+/* A request of @arg and @data, and room for @room bytes of payload, copied to @out (may be NULL).
+ */
 static inline int fc_call(struct fuse_client *c, uint32_t opcode, uint64_t node, const void *arg,
 			  uint32_t arg_len, const void *data, uint32_t data_len, void *out,
 			  uint32_t room)
@@ -324,9 +325,9 @@ static inline int fc_lookup(struct fuse_client *c, uint64_t parent, const char *
 			    struct fuse_entry_out *e)
 {
 	memset(e, 0, sizeof(*e));
-	return fc_exact(fc_call(c, FUSE_LOOKUP, parent, NULL, 0, name, fc_strlen(name), e,
-				sizeof(*e)),
-			sizeof(*e));
+	return fc_exact(
+		fc_call(c, FUSE_LOOKUP, parent, NULL, 0, name, fc_strlen(name), e, sizeof(*e)),
+		sizeof(*e));
 }
 
 /* The node of @path ("a/b") below @from; each step must be there. */
@@ -490,9 +491,8 @@ static inline int fc_rename(struct fuse_client *c, uint64_t parent, const char *
 	uint32_t n = fc_two(both, sizeof(both), name, to_name);
 
 	if (flags != 0)
-		return fc_exact(fc_call(c, FUSE_RENAME2, parent, &in2, sizeof(in2), both, n, NULL,
-					0),
-				0);
+		return fc_exact(
+			fc_call(c, FUSE_RENAME2, parent, &in2, sizeof(in2), both, n, NULL, 0), 0);
 	return fc_exact(fc_call(c, FUSE_RENAME, parent, &in, sizeof(in), both, n, NULL, 0), 0);
 }
 

@@ -81,8 +81,7 @@ START_TEST(queues)
 	c.q = 1;
 	for (uint32_t piece = 1; piece <= 43; piece++) {
 		len = fc_put(&c, FUSE_LOOKUP, ROOT, NULL, 0, "a", 2);
-		ck_assert_int_eq(fc_answer(&c, fc_send(&c, len, piece, 16 + sizeof(e))),
-				 sizeof(e));
+		ck_assert_int_eq(fc_answer(&c, fc_send(&c, len, piece, 16 + sizeof(e))), sizeof(e));
 	}
 }
 END_TEST
@@ -260,16 +259,14 @@ START_TEST(forgetting)
 	batch.one[1] = (struct fuse_forget_one){ 12345678901234, 1 };
 	batch.one[2] = (struct fuse_forget_one){ b, 1 };
 	c.q = 0;
-	ck_assert_int_eq(fc_send(&c, fc_put(&c, FUSE_BATCH_FORGET, 0, &batch, sizeof(batch), NULL,
-					    0),
-				 0, 0),
-			 0);
+	ck_assert_int_eq(
+		fc_send(&c, fc_put(&c, FUSE_BATCH_FORGET, 0, &batch, sizeof(batch), NULL, 0), 0, 0),
+		0);
 	/* More than there are; the answer must be nothing either way. */
 	batch.in.count = 0xffffffff;
-	ck_assert_int_eq(fc_send(&c, fc_put(&c, FUSE_BATCH_FORGET, 0, &batch, sizeof(batch), NULL,
-					    0),
-				 0, 0),
-			 0);
+	ck_assert_int_eq(
+		fc_send(&c, fc_put(&c, FUSE_BATCH_FORGET, 0, &batch, sizeof(batch), NULL, 0), 0, 0),
+		0);
 	c.q = 1;
 	ck_assert_int_lt(fc_getattr(&c, a, FC_NO_FH, &attr), 0);
 	ck_assert_int_lt(fc_getattr(&c, b, FC_NO_FH, &attr), 0);

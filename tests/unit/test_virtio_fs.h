@@ -185,9 +185,9 @@ static inline uint64_t guest_file(const char *name, const char *text)
 	struct fc_created file;
 
 	ck_good(fc_create(&c, ROOT, name, O_RDWR, 0644, &file));
-	ck_assert_int_eq(fc_write(&c, file.entry.nodeid, file.open.fh, 0, text,
-				  (uint32_t)strlen(text)),
-			 (int)strlen(text));
+	ck_assert_int_eq(
+		fc_write(&c, file.entry.nodeid, file.open.fh, 0, text, (uint32_t)strlen(text)),
+		(int)strlen(text));
 	ck_good(fc_release(&c, file.entry.nodeid, file.open.fh));
 	return file.entry.nodeid;
 }

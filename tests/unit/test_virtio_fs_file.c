@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Data in a shared folder: opening, creating, reading, writing, files without a name, holes, copies,
- * and listing folders.
+ * Data in a shared folder: opening, creating, reading, writing, files without a name, holes,
+ * copies, and listing folders.
  */
 #include "tests/unit/test_virtio_fs.h"
 
@@ -166,8 +166,7 @@ START_TEST(layouts)
 		char *data = pattern(300, piece);
 
 		len = fc_put(&c, FUSE_WRITE, a, &win, sizeof(win), data, 300);
-		ck_assert_int_eq(fc_answer(&c, fc_send(&c, len, piece, 16 + sizeof(w))),
-				 sizeof(w));
+		ck_assert_int_eq(fc_answer(&c, fc_send(&c, len, piece, 16 + sizeof(w))), sizeof(w));
 		ck_assert_int_eq(memcmp(host_text("share/a") + 3, data, 300), 0);
 		free(data);
 	}
@@ -226,7 +225,9 @@ START_TEST(in_flight)
 		struct {
 			struct fuse_in_header h;
 			struct fuse_read_in in;
-		} m = { .h = { .len = sizeof(m), .opcode = FUSE_READ, .unique = 1000 + i,
+		} m = { .h = { .len = sizeof(m),
+			       .opcode = FUSE_READ,
+			       .unique = 1000 + i,
 			       .nodeid = node[i % 4] },
 			.in = { .fh = fh[i % 4], .offset = i / 4 * 1024, .size = 1024 } };
 

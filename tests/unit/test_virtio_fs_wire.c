@@ -23,7 +23,8 @@ static void works(void)
 }
 
 /*
- * Send @len bytes at c.in. What comes back, if it is anything, is an answer to c.unique with at most
+ * Send @len bytes at c.in. What comes back, if it is anything, is an answer to c.unique with at
+ * most
  * @room bytes; its error, or 0 for none; 1: nothing came, or the device broke.
  */
 static int anything(uint32_t len, uint32_t piece, uint32_t room)
@@ -48,12 +49,15 @@ static void start(void)
 	bed_start("");
 }
 
-/* Each opcode there is and some that are not, with each length of arguments, all zero or all ones. */
+/* Each opcode there is and some that are not, with each length of arguments, all zero or all ones.
+ */
 static void lengths_of(uint32_t opcode, int fill)
 {
 	static uint8_t data[300];
 
 	memset(data, fill, sizeof(data));
+	if (fc_init_with(&c, 7, 41, FC_INIT_FLAGS) < 0)
+		fc_start(&c);
 	for (uint32_t len = 0; len < 130; len++) {
 		fc_put(&c, opcode, ROOT, data, len, NULL, 0);
 		anything(40 + len, 0, opcode == FUSE_FORGET ? 0 : 512);
@@ -94,9 +98,9 @@ END_TEST
 /* The header says more, or less, than was sent. */
 START_TEST(lying_length)
 {
-	static const uint32_t lies[] = { 0,	 1,	 16,	39,	    40,	       41,	  43,
-					 4096,	 65536,	 1 << 20, 0x7fffffff, 0x80000000, 0xfffffff0,
-					 0xffffffff };
+	static const uint32_t lies[] = { 0,	     1,		 16,	     39,	40,
+					 41,	     43,	 4096,	     65536,	1 << 20,
+					 0x7fffffff, 0x80000000, 0xfffffff0, 0xffffffff };
 
 	start();
 	for (unsigned i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
@@ -185,8 +189,7 @@ START_TEST(wrong_order)
 {
 	start();
 	fc_put(&c, FUSE_LOOKUP, ROOT, NULL, 0, "a", 2);
-	driver_add(&c.d, 1,
-		   (struct driver_buf[]){ { c.out, 256, true }, { c.in, 42, false } }, 2);
+	driver_add(&c.d, 1, (struct driver_buf[]){ { c.out, 256, true }, { c.in, 42, false } }, 2);
 	driver_kick(&c.d, 1);
 	fc_wait(&c, 1, NULL, NULL);
 	works();
@@ -217,8 +220,8 @@ START_TEST(names_on_the_wire)
 	static const struct {
 		const char *data;
 		uint32_t len;
-	} bad[] = { { "a", 1 },	 { "", 0 },   { "", 1 },     { "\0a", 3 },   { "a\0b", 4 },
-		    { "a\0\0", 3 }, { "/", 2 }, { "d/x", 4 }, { "/a", 3 }, { "a/", 3 } };
+	} bad[] = { { "a", 1 },	    { "", 0 },	{ "", 1 },    { "\0a", 3 }, { "a\0b", 4 },
+		    { "a\0\0", 3 }, { "/", 2 }, { "d/x", 4 }, { "/a", 3 },  { "a/", 3 } };
 
 	start();
 	for (unsigned o = 0; o < sizeof(ops) / sizeof(ops[0]); o++) {
