@@ -123,11 +123,16 @@ static inline void bed_make(void)
 	fc_open_driver(&c);
 }
 
+/* Also what a test mounted in its own name space is in the way of removing. */
 static inline void bed_remove(void)
 {
+	static const char *const mounted[] = { "share/m", "share/m1", "share/m2", "share/x" };
+
 	if (c.vdev != NULL)
 		fc_stop(&c);
 	fc_close_driver(&c);
+	for (unsigned i = 0; i < sizeof(mounted) / sizeof(mounted[0]); i++)
+		umount2(host(mounted[i]), MNT_DETACH | UMOUNT_NOFOLLOW);
 	nftw(bed, host_remove, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 }
 
