@@ -49,7 +49,7 @@ END_TEST
 START_TEST(configuration)
 {
 	struct virtio_fs_config config;
-	char text[256];
+	char text[512];
 
 	snprintf(text, sizeof(text), "%s,tag=%s,queues=3", share, name_of(36));
 	ck_assert_int_eq(fc_make(&c, text), 0);
@@ -137,7 +137,7 @@ END_TEST
 START_TEST(init_first)
 {
 	struct fuse_entry_out e;
-	char text[256];
+	char text[512];
 	uint64_t fh;
 
 	host_file("share/a", "1");
@@ -707,7 +707,7 @@ START_TEST(single_file)
 {
 	struct fuse_entry_out e;
 	struct fc_created file;
-	char text[256], data[4096];
+	char text[512], data[4096];
 	const struct fuse_dirent *d;
 	unsigned names = 0;
 	uint64_t fh, a;

@@ -139,7 +139,7 @@ static inline void bed_remove(void)
 /* Share BED/share with @keys (",ro"), and be its guest. */
 static inline void bed_start(const char *keys)
 {
-	char text[256];
+	char text[512];
 	int r;
 
 	snprintf(text, sizeof(text), "%s,tag=test%s", share, keys);

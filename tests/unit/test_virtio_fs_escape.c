@@ -404,7 +404,7 @@ END_TEST
 START_TEST(file_replaced)
 {
 	struct fuse_entry_out e;
-	char text[256];
+	char text[512];
 
 	host_file("share/a", "mine");
 	secret_before = host_stat("outside/secret");
