@@ -56,6 +56,7 @@ END_TEST
 START_TEST(open_modes)
 {
 	uint64_t a, fh;
+	int r;
 	char data[8] = "";
 
 	host_file("share/a", "12345");
@@ -81,7 +82,9 @@ START_TEST(open_modes)
 	ck_assert_int_eq(fc_write(&c, a, fh, 0, "abc", 3), 3);
 	ck_assert_int_eq(fc_write(&c, a, fh, 0, "xyz", 3), 3);
 	ck_assert_str_eq(host_text("share/a"), "xyz");
-	ck_good(fc_flush(&c, a, fh));
+	r = fc_flush(&c, a, fh);
+	/* Nothing is held back; a guest told so asks no more. */
+	ck_assert(r == 0 || r == -ENOSYS);
 	ck_good(fc_fsync(&c, a, fh, 0));
 	ck_good(fc_fsync(&c, a, fh, FUSE_FSYNC_FDATASYNC));
 	ck_good(fc_release(&c, a, fh));
