@@ -116,6 +116,8 @@ static int read_host(struct answer *a, struct fs_handle *h, int64_t off)
 		if (chunk < CHUNK_MIN)
 			chunk = CHUNK_MIN;
 		n = syscall(SYS_getdents64, h->fd, buf, chunk);
+		if (n < 0 && errno == ENOENT)
+			n = 0; /* removed while it is open */
 		if (n < 0)
 			return a->used > 0 ? 0 : -errno;
 		if (n == 0)

@@ -294,9 +294,11 @@ int fs_enter(struct fs *fs, const struct fs_node *parent, int fd, struct fs_node
 		return know_mount_point(fs, node, stx);
 	}
 	r = know(fs, &key, stx->stx_mode & S_IFMT, fd, node);
-	if (r == 0)
-		fs_ids_show(fs, (*node)->fd, stx);
-	return r;
+	if (r < 0)
+		return r;
+	fs_ids_show(fs, (*node)->fd, stx);
+	(*node)->special = (stx->stx_mode & S_IFMT) != (*node)->type;
+	return 0;
 }
 
 int fs_lookup(struct fs *fs, const struct fs_node *parent, const char *name, struct fs_node **node,
@@ -421,6 +423,7 @@ static int made(struct fs *fs, struct fs_req *req, uint32_t mode, uint32_t major
 			fs_node_forget(&fs->nodes, fs_node_id(&fs->nodes, node), 1);
 			return r;
 		}
+		node->special = (stx.stx_mode & S_IFMT) != node->type;
 	}
 	fs_entry(fs, parent, node, &stx, out);
 	return sizeof(*out);

@@ -27,6 +27,7 @@ struct fs_node {
 	int fd;		  /* O_PATH: pins the inode, so that its number stays its own; -1 if synth */
 	uint32_t type;	  /* S_IFDIR, ...: as on the host */
 	uint64_t nlookup; /* how often the guest was told of it and has not forgotten */
+	bool special;	  /* ids=xattr: a device or the like in the guest, a file on the host */
 
 	/* cache=auto: what the file was like when it was last opened. */
 	bool seen;

@@ -98,7 +98,7 @@ int fs_open_file(struct fs *fs, const struct fs_node *node, int flags)
 
 	if (node->type == S_IFDIR)
 		return -EISDIR;
-	if (node->type != S_IFREG)
+	if (node->type != S_IFREG || node->special)
 		return -EINVAL;
 	if (fs->ro) {
 		/* Not even the time of access; only an owner may ask for that. */

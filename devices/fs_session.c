@@ -125,7 +125,7 @@ static int op_init(struct fs *fs, struct fs_req *req)
 		return -EPROTO;
 	}
 	forget_all(fs);
-	wanted = in.flags & ~(uint64_t)FUSE_INIT_RESERVED;
+	wanted = in.flags & INT32_MAX; /* the last bit is reserved */
 	if ((in.flags & FUSE_INIT_EXT) != 0)
 		wanted |= (uint64_t)in.flags2 << 32;
 	fs->flags = wanted & offer(fs);

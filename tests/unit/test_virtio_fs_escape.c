@@ -470,7 +470,7 @@ static const struct {
 	{ "/proc/self/mem", true, true },
 	{ "/proc/self/environ", true, true },
 	{ "/proc/sys/kernel/core_pattern", true, true },
-	{ "/proc/self/ns/mnt", true, true },
+	{ "/proc/self/ns/net", true, true },
 	{ "/sys/kernel", true, false },
 };
 
