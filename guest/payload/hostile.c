@@ -5,7 +5,7 @@
  * device must work again after a reset. Prints "survived NAME" for each, or "NAME: " and what no
  * longer works; "done N attacks, N failures" at the end.
  *
- * Words: dev=blk|net|console|rng, the one attacked; other=, the one that must not suffer (if of
+ * Words: dev=blk|net|console|rng|fs, the one attacked; other=, the one that must not suffer (if of
  * the same type, the second);
  * transport=; attack=NAME,NAME.. (all); skip=NAME,..; seed= and rounds= for what depends on
  * chance; kicks= (100000) for the storm; mem= the MiB of RAM (64); khz=; smp=1 when there is a second CPU, which changes descriptors
@@ -25,7 +25,8 @@ bool have_other;
 static uint64_t random_state;
 static uint32_t saved_bar[256][2]; /* by place */
 static const char *const names[] = {
-	[VIRTIO_NET] = "net", [VIRTIO_BLK] = "blk", [VIRTIO_CONSOLE] = "console", [VIRTIO_RNG] = "rng"
+	[VIRTIO_NET] = "net", [VIRTIO_BLK] = "blk", [VIRTIO_CONSOLE] = "console",
+	[VIRTIO_RNG] = "rng", [VIRTIO_FS] = "fs"
 };
 
 uint64_t rnd(void)
@@ -122,6 +123,14 @@ void offer_good(struct vq *vq)
 		put_desc(&vq->desc[1], (uintptr_t)victim, 4096, DESC_NEXT | DESC_WRITE, 2);
 		put_desc(&vq->desc[2], (uintptr_t)victim + 4096, 1, DESC_WRITE, 0);
 		break;
+	case VIRTIO_FS: /* GETATTR of the root */
+		memset(header, 0, 64);
+		*(uint32_t *)header = 56;
+		((uint32_t *)header)[1] = 3;
+		((uint64_t *)header)[2] = 1;
+		put_desc(&vq->desc[0], (uintptr_t)header, 56, DESC_NEXT, 1);
+		put_desc(&vq->desc[1], (uintptr_t)victim, 4096, DESC_WRITE, 0);
+		break;
 	case VIRTIO_NET:
 	case VIRTIO_CONSOLE:
 		if ((vq->index & 1) != 0)
@@ -156,7 +165,8 @@ static const char *use(struct vdev *v)
 	uint8_t *data = ram_alloc(4096, 64);
 	struct vbuf b = { data, 64 };
 	struct vq vq;
-	unsigned q = v->id == VIRTIO_NET || v->id == VIRTIO_CONSOLE;
+	unsigned q = v->id == VIRTIO_NET || v->id == VIRTIO_CONSOLE || v->id == VIRTIO_FS;
+	const char *wrong;
 	int len;
 
 	pci_restore(v);
@@ -186,6 +196,11 @@ static const char *use(struct vdev *v)
 		len = vq_do(&vq, &b, 0, 1);
 		if (len <= 0 || len > 64)
 			return "there are no random numbers";
+		break;
+	case VIRTIO_FS:
+		wrong = fs_use(&vq);
+		if (wrong != NULL)
+			return wrong;
 		break;
 	case VIRTIO_NET:
 		memset(data + sizeof(struct net_header), 0xff, 6);
@@ -238,7 +253,7 @@ static void run(const struct attack *table, struct vdev *v, struct vdev *other)
 static bool find(struct vdev *v, const char *word, unsigned n)
 {
 	for (unsigned id = 1; id < ARRAY_SIZE(names); id++) {
-		if (!arg_is(word, names[id]) || !virtio_find(v, id, n))
+		if (names[id] == NULL || !arg_is(word, names[id]) || !virtio_find(v, id, n))
 			continue;
 		if (v->pci) {
 			saved_bar[v->place][0] = rd32(v->ecam + PCI_BAR0);
@@ -280,6 +295,7 @@ void main(void)
 		run(register_attacks, &v, &other);
 		run(pci_attacks, &v, &other);
 		run(device_attacks, &v, &other);
+		run(fs_attacks, &v, &other);
 		wait_for_byte("pause");
 	}
 	print("done %u attacks, %u failures\n", attacks, failures);

@@ -23,6 +23,7 @@
 #define VIRTIO_BLK     2
 #define VIRTIO_CONSOLE 3
 #define VIRTIO_RNG     4
+#define VIRTIO_FS      26
 
 /* Status: 2.1 */
 #define STATUS_ACKNOWLEDGE 1

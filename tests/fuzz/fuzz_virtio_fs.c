@@ -425,7 +425,7 @@ static void add_name(struct message *msg, struct input *in)
 
 static void arguments(struct machine *m, struct input *in, struct message *msg, uint32_t opcode)
 {
-	static const uint8_t zeroes[4096];
+	static const uint8_t zeroes[255 * 17];
 	uint32_t mode = (uint32_t)take(in, 2), size;
 
 	switch (opcode) {

@@ -56,8 +56,8 @@ END_TEST
 START_TEST(open_modes)
 {
 	uint64_t a, fh;
-	char data[8] = "";
 	int r;
+	char data[8] = "";
 
 	host_file("share/a", "12345");
 	bed_start("");
@@ -82,8 +82,8 @@ START_TEST(open_modes)
 	ck_assert_int_eq(fc_write(&c, a, fh, 0, "abc", 3), 3);
 	ck_assert_int_eq(fc_write(&c, a, fh, 0, "xyz", 3), 3);
 	ck_assert_str_eq(host_text("share/a"), "xyz");
-	/* Nothing to do at close(): with ENOSYS the guest's kernel never asks again. */
 	r = fc_flush(&c, a, fh);
+	/* Nothing is held back; a guest told so asks no more. */
 	ck_assert(r == 0 || r == -ENOSYS);
 	ck_good(fc_fsync(&c, a, fh, 0));
 	ck_good(fc_fsync(&c, a, fh, FUSE_FSYNC_FDATASYNC));
