@@ -5,8 +5,8 @@
  * device must work again after a reset. Prints "survived NAME" for each, or "NAME: " and what no
  * longer works; "done N attacks, N failures" at the end.
  *
- * Words: dev=blk|net|console|rng|balloon|pmem, the one attacked; other=, the one that must not suffer (if of
- * the same type, the second);
+ * Words: dev=blk|net|console|rng|balloon|vsock|fs|pmem, the one attacked; other=, the one that must
+ * not suffer (if of the same type, the second);
  * transport=; attack=NAME,NAME.. (all); skip=NAME,..; seed= and rounds= for what depends on
  * chance; kicks= (100000) for the storm; mem= the MiB of RAM (64); khz=; smp=1 when there is a second CPU, which changes descriptors
  * behind the device's back; passes=N, all attacks N times; pause=1 to wait for a byte on the serial
@@ -27,7 +27,7 @@ static uint32_t saved_bar[256][2]; /* by place */
 static const char *const names[] = {
 	[VIRTIO_NET] = "net", [VIRTIO_BLK] = "blk", [VIRTIO_CONSOLE] = "console",
 	[VIRTIO_RNG] = "rng", [VIRTIO_BALLOON] = "balloon", [VIRTIO_VSOCK] = "vsock",
-	[VIRTIO_PMEM] = "pmem"
+	[VIRTIO_FS] = "fs", [VIRTIO_PMEM] = "pmem"
 };
 
 uint64_t rnd(void)
@@ -129,6 +129,14 @@ void offer_good(struct vq *vq)
 		put_desc(&vq->desc[0], (uintptr_t)header, 4, DESC_NEXT, 1);
 		put_desc(&vq->desc[1], (uintptr_t)victim, 4, DESC_WRITE, 0);
 		break;
+	case VIRTIO_FS: /* GETATTR of the root */
+		memset(header, 0, 64);
+		*(uint32_t *)header = 56;
+		((uint32_t *)header)[1] = 3;
+		((uint64_t *)header)[2] = 1;
+		put_desc(&vq->desc[0], (uintptr_t)header, 56, DESC_NEXT, 1);
+		put_desc(&vq->desc[1], (uintptr_t)victim, 4096, DESC_WRITE, 0);
+		break;
 	case VIRTIO_VSOCK:
 		memset(victim, 0, 64); /* the CIDs: it is dropped */
 		/* fall through */
@@ -187,7 +195,8 @@ static const char *use(struct vdev *v)
 	uint8_t *data = ram_alloc(4096, 64);
 	struct vbuf b = { data, 64 };
 	struct vq vq, rx;
-	unsigned q = v->id == VIRTIO_NET || v->id == VIRTIO_CONSOLE || v->id == VIRTIO_VSOCK;
+	unsigned q = v->id == VIRTIO_NET || v->id == VIRTIO_CONSOLE || v->id == VIRTIO_VSOCK ||
+		     v->id == VIRTIO_FS;
 	const char *wrong;
 	int len;
 
@@ -245,6 +254,11 @@ static const char *use(struct vdev *v)
 			return "a flush fails";
 		break;
 	}
+	case VIRTIO_FS:
+		wrong = fs_use(&vq);
+		if (wrong != NULL)
+			return wrong;
+		break;
 	case VIRTIO_NET:
 		memset(data + sizeof(struct net_header), 0xff, 6);
 		data[sizeof(struct net_header) + 6] = 2;
@@ -340,6 +354,7 @@ void main(void)
 		run(device_attacks, &v, &other);
 		run(vsock_attacks, &v, &other);
 		run(memory_attacks, &v, &other);
+		run(fs_attacks, &v, &other);
 		wait_for_byte("pause");
 	}
 	print("done %u attacks, %u failures\n", attacks, failures);

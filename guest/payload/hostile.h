@@ -17,9 +17,9 @@ struct attack {
 	bool pci;    /* only on PCI */
 };
 
-/* Rings and descriptors; registers; PCI; what devices do with requests */
+/* Rings and descriptors; registers; PCI; what devices do with requests, in four parts */
 extern const struct attack ring_attacks[], register_attacks[], pci_attacks[], device_attacks[],
-	vsock_attacks[], memory_attacks[];
+	vsock_attacks[], memory_attacks[], fs_attacks[];
 
 /* --- hostile.c --- */
 
@@ -60,6 +60,12 @@ void offer_good(struct vq *vq);
 void pci_restore(struct vdev *v);
 /* How often attacks repeat what depends on chance, by the word rounds= (300). */
 unsigned rounds(void);
+
+/*
+ * hostile_fs.c: FUSE_INIT, then write and read a file, by the request queue @vq that is alive. NULL,
+ * or what went wrong.
+ */
+const char *fs_use(struct vq *vq);
 
 /* hostile_ring.c: never returns */
 void other_cpu(void);

@@ -6,7 +6,8 @@
 PAYLOAD_DIR	:= guest/payload
 # What the payloads in C share; what a payload does not refer to is not in it.
 PAYLOAD_CLIB	:= clib.c user.S virtio.c virtio_probe.c hostile_ring.c \
-		   hostile_regs.c hostile_pci.c hostile_dev.c hostile_vsock.c hostile_memory.c
+		   hostile_regs.c hostile_pci.c hostile_dev.c hostile_vsock.c hostile_memory.c \
+		   hostile_fs.c
 PAYLOAD_NAMES	:= $(basename $(filter-out lib.S $(PAYLOAD_CLIB),$(notdir \
 		   $(wildcard $(PAYLOAD_DIR)/*.S $(PAYLOAD_DIR)/*.c))))
 PAYLOADS	:= $(PAYLOAD_NAMES:%=$(BUILD)/payload/%.elf)

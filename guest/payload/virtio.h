@@ -25,6 +25,7 @@
 #define VIRTIO_RNG     4
 #define VIRTIO_BALLOON 5
 #define VIRTIO_VSOCK   19
+#define VIRTIO_FS      26
 #define VIRTIO_PMEM    27
 
 /* Status: 2.1 */
