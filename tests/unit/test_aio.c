@@ -150,6 +150,57 @@ START_TEST(operations)
 }
 END_TEST
 
+/* A descriptor of the request's own, and what comes with it. */
+START_TEST(own_file)
+{
+	struct request *r;
+	char back[BLOCK];
+	struct stat st;
+	int fd;
+
+	open_all(ways[_i]);
+	fd = dup(fds[0]);
+	for (unsigned i = 0; i < 2; i++) {
+		r = queue(i, AIO_WRITE, AIO_FD, 0);
+		memset(r->data, 'a' + (int)i, BLOCK);
+		r->aio.fd = fd;
+		r->aio.flags = RWF_APPEND;
+		run_loop();
+		ck_assert_int_eq(r->result, BLOCK);
+	}
+	ck_assert_int_eq(pread(fd, back, BLOCK, BLOCK), BLOCK);
+	ck_assert_int_eq(back[0], 'b');
+	r = queue(0, AIO_READ, AIO_FD, BLOCK - 1);
+	r->aio.fd = fd;
+	run_loop();
+	ck_assert_int_eq(r->result, BLOCK);
+	ck_assert_mem_eq(r->data, "ab", 2);
+	r = queue(0, AIO_FSYNC, AIO_FD, 0);
+	r->aio.fd = fd;
+	run_loop();
+	ck_assert_int_eq(r->result, 0);
+	r = queue(0, AIO_FALLOCATE, AIO_FD, 2 * BLOCK);
+	r->aio.fd = fd;
+	run_loop();
+	ck_assert(r->result == 0 || r->result == -EOPNOTSUPP);
+	if (r->result == 0) {
+		ck_assert_int_eq(fstat(fd, &st), 0);
+		ck_assert_int_eq(st.st_size, 3 * BLOCK);
+	}
+	r = queue(0, AIO_FALLOCATE, AIO_FD, 0);
+	r->aio.fd = fd;
+	r->aio.flags = FALLOC_FL_PUNCH_HOLE; /* needs KEEP_SIZE */
+	run_loop();
+	ck_assert_int_eq(r->result, -EOPNOTSUPP);
+	close(fd);
+	r = queue(0, AIO_READ, AIO_FD, 0);
+	r->aio.fd = fd;
+	run_loop();
+	ck_assert_int_eq(r->result, -EBADF);
+	close_all();
+}
+END_TEST
+
 START_TEST(vectors)
 {
 	struct request *r;
@@ -292,6 +343,7 @@ int main(void)
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_loop_test(tc, operations, 0, 2);
+	tcase_add_loop_test(tc, own_file, 0, 2);
 	tcase_add_loop_test(tc, vectors, 0, 2);
 	tcase_add_loop_test(tc, errors, 0, 2);
 	tcase_add_loop_test(tc, many, 0, 2);
