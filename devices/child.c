@@ -8,9 +8,9 @@
  * writer: what does not fit is lost.
  *
  * Starting. vfork(), as guest memory may be large and a fork would make its pages copy-on-write.
- * The child runs in our memory until it is another program, with all signals blocked, and
- * does nothing but system calls; why it failed is left in a local of ours. (posix_spawn()
- * does the same, but has nothing to ask for a signal at the parent's death.)
+ * The child runs in our memory until it is another program, with all signals blocked, and does
+ * nothing but system calls; why it failed comes by a pipe. (posix_spawn() does much the same, but
+ * has nothing to ask for a signal at the parent's death.)
  *
  * #syscalls: waitid read close poll pidfd_send_signal vfork execve pipe2 pidfd_open
  */
@@ -59,7 +59,8 @@ static int become(const struct plan *plan)
 		if (dup2(plan->fds[i], (int)i) < 0)
 			return errno;
 	}
-	if (close_range(plan->nfds, ~0u, 0) < 0)
+	/* Not yet: through one of them a failure is told. */
+	if (close_range(plan->nfds, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
 		return errno;
 	sigemptyset(&none);
 	if (sigprocmask(SIG_SETMASK, &none, NULL) < 0)
@@ -68,17 +69,25 @@ static int become(const struct plan *plan)
 	return errno;
 }
 
-/* Returns an errno value. */
-static int __attribute__((noinline)) spawn(const struct plan *plan, pid_t *pid)
+/* @fd again, above the numbers the child will use. */
+static int copy_up(int fd, unsigned nfds)
 {
-	volatile int error = 0;
+	return fcntl(fd, F_DUPFD_CLOEXEC, (int)nfds);
+}
+
+/* Start it; when it cannot become the program it writes why to @report. 0 or an errno value. */
+static int __attribute__((noinline)) spawn(const struct plan *plan, int report, pid_t *pid)
+{
 	sigset_t all, old;
+	int error = 0;
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &old);
 	*pid = vfork();
 	if (*pid == 0) {
-		error = become(plan);
+		int why = become(plan);
+
+		(void)!write(report, &why, sizeof(why));
 		/* Not an exit: nothing of the parent's is to be run or flushed here. */
 		for (;;)
 			kill(getpid(), SIGKILL);
@@ -86,15 +95,28 @@ static int __attribute__((noinline)) spawn(const struct plan *plan, pid_t *pid)
 	if (*pid < 0)
 		error = errno;
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (*pid > 0 && error != 0)
-		waitpid(*pid, NULL, 0);
 	return error;
 }
 
-/* @fd again, above the numbers the child will use. */
-static int copy_up(int fd, unsigned nfds)
+/* The same, and why it could not. */
+static int spawn_and_hear(const struct plan *plan, pid_t *pid)
 {
-	return fcntl(fd, F_DUPFD_CLOEXEC, (int)nfds);
+	int pipe[2], report, error, why = 0;
+
+	if (pipe2(pipe, O_CLOEXEC) < 0)
+		return errno;
+	report = copy_up(pipe[1], plan->nfds);
+	error = report < 0 ? errno : spawn(plan, report, pid);
+	close(pipe[1]);
+	if (report >= 0)
+		close(report);
+	/* The end comes when it is another program. */
+	if (error == 0 && read(pipe[0], &why, sizeof(why)) == sizeof(why)) {
+		waitpid(*pid, NULL, 0);
+		error = why;
+	}
+	close(pipe[0]);
+	return error;
 }
 
 static int start(struct child *c, struct plan *plan, const int *fds, pid_t *pid)
@@ -112,7 +134,7 @@ static int start(struct child *c, struct plan *plan, const int *fds, pid_t *pid)
 			r = errno;
 	}
 	if (r == 0)
-		r = spawn(plan, pid);
+		r = spawn_and_hear(plan, pid);
 	for (unsigned i = 0; i < plan->nfds; i++) {
 		if (plan->fds[i] >= 0)
 			close(plan->fds[i]);

@@ -114,12 +114,12 @@ struct backend {
 	bool no_head;	     /* refuses a configuration without any payload */
 	uint8_t config[256];
 	/* Message number `at` (of a life, from 1), or every message `lie_request`, is a lie. */
-	unsigned at, lie_request;
-	enum backend_lie lie;
+	_Atomic unsigned at, lie_request;
+	_Atomic enum backend_lie lie;
 	_Atomic bool hold;	      /* requests are taken and not done */
 	_Atomic bool config_news;     /* the configuration is another: say so */
 	_Atomic unsigned odd_request; /* send this request of its own */
-	uint32_t odd_flags, odd_size;
+	_Atomic uint32_t odd_flags, odd_size;
 
 	/* What was seen. */
 	_Atomic unsigned messages, connections, held, done, resubmitted;
