@@ -455,6 +455,8 @@ int main(int argc, char **argv)
 			     (long)size_of(1));
 		if (step % 8 == 0 || step == steps)
 			compare();
+		if (step % 5000 == 0)
+			printf("fsx: after %lu\n", step);
 	}
 	printf("fsx: %lu steps%s:", steps, no_shared ? ", no shared mappings" : "");
 	for (unsigned i = 0; i < OPS; i++)
