@@ -50,6 +50,8 @@ struct fs_req {
 	const uint8_t *args; /* after the header, in memory of ours */
 	uint32_t nargs;	     /* bytes */
 	const char *name[2]; /* of operations that have them */
+	bool has_group;	     /* ids=host: the user is of the folder's group, too */
+	uint32_t group;
 	struct fs_node *node;
 	struct aio_req io;
 	bool kill_suid;

@@ -14,6 +14,18 @@
 #define FUSE_DIRECT_IO_ALLOW_MMAP (1ULL << 36)
 #endif
 
+#ifndef FUSE_CREATE_SUPP_GROUP
+#define FUSE_CREATE_SUPP_GROUP (1ULL << 34)
+#endif
+#define FS_EXT_GROUPS 32 /* FUSE_EXT_GROUPS, an enumerator */
+
+/* The one extension of requests we ask for: struct fuse_supp_groups, with one group. */
+struct fs_ext_group {
+	uint32_t size, type; /* struct fuse_ext_header */
+	uint32_t nr_groups;
+	uint32_t group;
+};
+
 #if FUSE_KERNEL_MINOR_VERSION < 39
 #define FUSE_STATX 52
 

@@ -9,7 +9,8 @@
  * ids=host: ids are the same on both sides; for a monitor that is root. Everything is done as
  * root (the guest's kernel has decided already), but what is created is created as the user the
  * request names, so that it belongs to him from its first moment. That is done by the raw system
- * calls, which change the one thread that serves this share.
+ * calls, which change the one thread that serves this share. The host checks once more whether
+ * he may; of his other groups the guest tells that of the folder (FUSE_CREATE_SUPP_GROUP).
  *
  * ids=xattr: owner, mode and device number as the guest set them are in the extended attribute
  * user.containers.override_stat, as "uid:gid:mode" and, for what is no regular file in the
@@ -20,7 +21,7 @@
  * files on the host, since user attributes exist on files and folders only; symbolic links
  * have none, so theirs is always the caller, and chown of one is accepted without effect.
  *
- * #syscalls: setresuid setresgid umask fchmodat fchownat
+ * #syscalls: setresuid setresgid setgroups umask fchmodat fchownat
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -180,6 +181,18 @@ static int set_uid(uid_t uid)
 	return syscall(SYS_setresuid, -1, uid, -1) < 0 ? -errno : 0;
 }
 
+/* Supplementary groups of this thread: @n of them. */
+static int set_groups(unsigned n, const gid_t *group)
+{
+	return syscall(SYS_setgroups, n, group) < 0 ? -errno : 0;
+}
+
+int fs_ids_setup(struct fs *fs)
+{
+	/* Root's own would be those of whom it acts for. */
+	return fs->ids == FS_IDS_HOST ? set_groups(0, NULL) : 0;
+}
+
 int fs_ids_begin(struct fs *fs, const struct fs_req *req, uint32_t umask_)
 {
 	int r;
@@ -190,13 +203,17 @@ int fs_ids_begin(struct fs *fs, const struct fs_req *req, uint32_t umask_)
 		fs->umask = umask_ & 0777;
 		umask(fs->umask);
 	}
-	if (fs->ids != FS_IDS_HOST)
+	if (fs->ids != FS_IDS_HOST ||
+	    (req->in.uid == fs->euid && req->in.gid == fs->egid && !req->has_group))
 		return 0;
 	if (req->in.uid == NO_ID || req->in.gid == NO_ID)
 		return -EINVAL; /* the calls would take it for "as it is" */
-	r = req->in.gid != fs->egid ? set_gid(req->in.gid) : 0;
-	if (r == 0)
-		r = req->in.uid != fs->euid ? set_uid(req->in.uid) : 0;
+	fs->acting = true;
+	r = req->has_group ? set_groups(1, &req->group) : 0;
+	if (r == 0 && req->in.gid != fs->egid)
+		r = set_gid(req->in.gid);
+	if (r == 0 && req->in.uid != fs->euid)
+		r = set_uid(req->in.uid);
 	if (r < 0)
 		fs_ids_end(fs);
 	return r;
@@ -206,8 +223,10 @@ void fs_ids_end(struct fs *fs)
 {
 	int keep = errno;
 
-	if (fs->ids == FS_IDS_HOST && (set_uid(fs->euid) < 0 || set_gid(fs->egid) < 0))
+	if (fs->acting &&
+	    (set_uid(fs->euid) < 0 || set_gid(fs->egid) < 0 || set_groups(0, NULL) < 0))
 		log_limited(LOG_ERROR, "%s: cannot become root again: %m", fs->name);
+	fs->acting = false;
 	errno = keep;
 }
 

@@ -44,6 +44,7 @@ struct fs {
 	int proc;	 /* /proc/self/fd */
 	bool own_fs;	 /* the thread has a working folder (it is fs->proc) and umask of its own */
 	mode_t umask;	 /* in force; own_fs only */
+	bool acting;	 /* ids=host: as another user, just now */
 	uint32_t fd_max; /* descriptors from here on are not for us */
 
 	/* A single file is shared: the root is a placeholder with this in it. */
@@ -182,6 +183,8 @@ struct fs_override {
 bool fs_override_parse(const char *text, size_t len, uint32_t type, struct fs_override *o);
 void fs_override_format(const struct fs_override *o, char text[96]);
 
+/* On the serving thread, once. 0 or -errno. */
+int fs_ids_setup(struct fs *fs);
 /* Change @stx, of the file @fd, from what the host says to what the guest shall see. */
 void fs_ids_show(struct fs *fs, int fd, struct statx *stx);
 /* The host's id for the guest's. */

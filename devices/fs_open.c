@@ -279,6 +279,8 @@ int fs_open_root(struct fs *fs, const char *path, struct err *err)
 
 int fs_setup(struct fs *fs, struct err *err)
 {
+	int r;
+
 	fs->own_fs = unshare(CLONE_FS) == 0;
 	if (!fs->own_fs)
 		log_info("%s: unshare: %m; the whole process gets umask 0", fs->name);
@@ -288,8 +290,6 @@ int fs_setup(struct fs *fs, struct err *err)
 	fs->umask = 0;
 	if (!fs->own_fs)
 		fs->acl = false; /* needs a umask for each request */
-	/* Root's other groups would be those of whom it acts for (ids=host). This thread only. */
-	if (fs->ids == FS_IDS_HOST && syscall(SYS_setgroups, 0, NULL) < 0)
-		return err_sys(err, errno, "cannot drop supplementary groups");
-	return 0;
+	r = fs_ids_setup(fs);
+	return r < 0 ? err_sys(err, -r, "cannot prepare to act for other users") : 0;
 }

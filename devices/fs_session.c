@@ -103,6 +103,8 @@ static uint64_t offer(const struct fs *fs)
 		flags |= FUSE_DIRECT_IO_ALLOW_MMAP;
 	if (fs->mounts)
 		flags |= FUSE_SUBMOUNTS;
+	if (fs->ids == FS_IDS_HOST)
+		flags |= FUSE_CREATE_SUPP_GROUP;
 	/* The umask must not touch what a default ACL says; only the host knows of those. */
 	if (fs->acl)
 		flags |= FUSE_POSIX_ACL | FUSE_DONT_MASK;
@@ -259,12 +261,13 @@ static int take_names(struct fs_req *req, const struct fs_op *op)
  */
 static int take_args(struct fs *fs, struct fs_req *req, const struct fs_op *op)
 {
+	struct fs_ext_group group;
 	struct virtqueue_cursor *c = &req->chain.readable;
 	size_t len = req->in.len - sizeof(req->in), ext = (size_t)req->in.total_extlen * 8;
 
 	if (req->in.len < sizeof(req->in) || len > c->left || ext > len)
 		return -EINVAL;
-	len -= ext; /* no extension is negotiated; there is nothing in it for us */
+	len -= ext;
 	if (len < op->in)
 		return -EINVAL;
 	if (req->in.opcode == FUSE_WRITE)
@@ -275,6 +278,11 @@ static int take_args(struct fs *fs, struct fs_req *req, const struct fs_op *op)
 	fs->in[len] = '\0';
 	req->args = fs->in;
 	req->nargs = (uint32_t)len;
+	/* Extensions come last. Only one is negotiated; others say nothing to us. */
+	req->has_group = fs_has(fs, FUSE_CREATE_SUPP_GROUP) && ext >= sizeof(group) &&
+			 virtqueue_read(c, &group, sizeof(group)) == sizeof(group) &&
+			 group.type == FS_EXT_GROUPS && group.nr_groups == 1;
+	req->group = req->has_group ? group.group : 0;
 	return 0;
 }
 
