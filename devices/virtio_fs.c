@@ -32,8 +32,8 @@
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 
-#define QUEUES_MAX  16 /* request queues */
-#define KICK_BUDGET 128
+#define QUEUES_MAX  16	     /* request queues */
+#define KICK_BUDGET 32	     /* a vCPU that wants the lock waits for so many calls at most */
 #define PCI_CLASS   0x018000 /* mass storage, other */
 #define TAG_MAX	    sizeof(((struct virtio_fs_config *)0)->tag)
 
