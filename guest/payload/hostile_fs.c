@@ -245,7 +245,7 @@ static void fs_pieces(struct vdev *v)
 
 static void fs_names(struct vdev *v)
 {
-	static const char *const name[] = { "..", ".", "", "/", "../x", "/etc/passwd", "a/b",
+	static const char *const name[] = { "..", ".", "", "/", "../x", "/tmp/vmm-hostile", "a/b",
 					    "../../../../../../etc/passwd" };
 	static const uint32_t op[] = { FUSE_LOOKUP, FUSE_UNLINK, FUSE_RMDIR, FUSE_SYMLINK };
 	struct fuse_mkdir_in mkdir = { .mode = 0755 };
