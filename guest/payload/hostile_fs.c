@@ -246,7 +246,7 @@ static void fs_pieces(struct vdev *v)
 static void fs_names(struct vdev *v)
 {
 	static const char *const name[] = { "..", ".", "", "/", "../x", "/tmp/vmm-hostile", "a/b",
-					    "../../../../../../etc/passwd" };
+					    "../../../../../../tmp/vmm-hostile" };
 	static const uint32_t op[] = { FUSE_LOOKUP, FUSE_UNLINK, FUSE_RMDIR, FUSE_SYMLINK };
 	struct fuse_mkdir_in mkdir = { .mode = 0755 };
 	struct fuse_create_in open = { .flags = O_RDWR | O_TRUNC, .mode = MODE_REG };
