@@ -18,6 +18,7 @@
 ARCH	?= $(shell uname -m)
 PREFIX	?= /usr/local
 CC	:= gcc
+AGENT_CC := musl-gcc
 Q	:= $(if $(V),,@)
 VERSION	:= 0.1.0
 
@@ -27,7 +28,7 @@ OBJ	:= $(BUILD)/$(VARIANT)
 
 LIB_SRC	:= $(filter-out vmm/main.c,$(wildcard vmm/*.c)) \
 	   $(wildcard vmm/base/*.c devices/*.c firmware/*.c arch/$(ARCH)/*.c)
-LIB_OBJ	:= $(LIB_SRC:%.c=$(OBJ)/%.o)
+LIB_OBJ	:= $(LIB_SRC:%.c=$(OBJ)/%.o) $(OBJ)/vmm/agent_image.o
 LIB	:= $(OBJ)/libvmm.a
 UNIT	:= $(patsubst tests/unit/%.c,$(OBJ)/unit/%,$(wildcard tests/unit/test_*.c))
 
@@ -68,6 +69,19 @@ all: $(VMM)
 $(OBJ)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# The program that `vmm run` puts into its guests: small, static, for their kernel alone.
+AGENT	:= $(BUILD)/agent
+AGENT_CFLAGS := -std=gnu17 -D_GNU_SOURCE -I. -Os -static $(WARN) -ffunction-sections -fdata-sections \
+		-fno-asynchronous-unwind-tables -Wl,--gc-sections,-z,noexecstack
+
+$(AGENT): $(wildcard guest/agent/*.c guest/agent/*.h) guest/agent.h Makefile
+	@mkdir -p $(@D)
+	$(Q)$(AGENT_CC) $(AGENT_CFLAGS) -s -o $@ $(filter %.c,$^)
+
+$(OBJ)/vmm/agent_image.o: vmm/agent_image.S $(AGENT)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -DAGENT='"$(AGENT)"' -c -o $@ $<
 
 $(LIB): $(LIB_OBJ)
 	@rm -f $@
@@ -114,7 +128,7 @@ install: $(BUILD)/vmm $(BUILD)/vmm.1
 	install -D -m 644 $(BUILD)/vmm.1 $(DESTDIR)$(PREFIX)/share/man/man1/vmm.1
 
 # Packages: to build, to test, for the testbed. Installed only when one is missing.
-DEPS	:= gcc make libc6-dev linux-libc-dev libelf-dev zlib1g-dev libjansson-dev liburing-dev check \
+DEPS	:= gcc make libc6-dev linux-libc-dev libelf-dev zlib1g-dev libjansson-dev liburing-dev check musl-tools \
 	   acpica-tools clang clang-format shellcheck man-db python3 \
 	   busybox-static e2fsprogs cpio kmod xz-utils zstd lz4 bzip2 flex bison bc perl rsync libssl-dev procps \
 	   passt iproute2

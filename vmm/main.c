@@ -13,11 +13,14 @@
 #include <unistd.h>
 #include "vmm/base/log.h"
 #include "vmm/config.h"
+#include "vmm/run.h"
 #include "vmm/vm.h"
 
-static const char usage[] = "usage: vmm [boot] --kernel PATH [OPTIONS]   boot a machine\n"
-			    "       vmm version                          print the version\n"
-			    "       vmm help                             explain every option\n";
+static const char usage[] =
+	"usage: vmm [boot] --kernel PATH [OPTIONS]   boot a machine\n"
+	"       vmm run [OPTIONS] -- COMMAND...      run a command in a test kernel\n"
+	"       vmm version                          print the version\n"
+	"       vmm help                             explain every option\n";
 
 /* The VM whose terminal a crash must put back. */
 static struct vm *volatile current_vm;
@@ -56,7 +59,7 @@ static int flush_stdout(void)
 static int print_help(bool man)
 {
 	struct err err = ERR_INIT;
-	struct opt *options = vm_options_new(&err);
+	struct opt *options = vm_options_new(NULL, &err);
 
 	if (options == NULL)
 		return fail(&err);
@@ -84,6 +87,14 @@ static int print_dry_run(const struct vm_config *cfg)
 	return flush_stdout();
 }
 
+/* A VM runs, or (NULL) no longer does. */
+static void running(struct vm *vm)
+{
+	current_vm = vm;
+	if (vm != NULL)
+		catch_crashes();
+}
+
 static int boot(int argc, char **argv)
 {
 	struct err err = ERR_INIT;
@@ -101,16 +112,15 @@ static int boot(int argc, char **argv)
 	}
 	if (cfg.verbose)
 		log_set_level(LOG_INFO);
-	vm = vm_build(&cfg, &err);
+	vm = vm_build(&cfg, NULL, &err);
 	if (vm == NULL) {
 		status = fail(&err);
 	} else if (cfg.dry_run) {
 		status = print_dry_run(&cfg);
 	} else {
-		current_vm = vm;
-		catch_crashes();
+		running(vm);
 		status = vm_run(vm);
-		current_vm = NULL;
+		running(NULL);
 	}
 	vm_free(vm);
 out:
@@ -168,7 +178,7 @@ static void tune_malloc(void)
 
 int main(int argc, char **argv)
 {
-	static const char *const commands[] = { "boot", "help", "version", NULL };
+	static const char *const commands[] = { "boot", "run", "help", "version", NULL };
 	const char *near;
 
 	fill_standard_streams();
@@ -181,12 +191,14 @@ int main(int argc, char **argv)
 		return boot(argc - 1, argv + 1);
 	if (strcmp(argv[1], "boot") == 0)
 		return boot(argc - 2, argv + 2);
+	if (strcmp(argv[1], "run") == 0)
+		return run_main(argc - 2, argv + 2, running);
 	if (strcmp(argv[1], "help") == 0)
 		return help(argc - 2, argv + 2);
 	if (strcmp(argv[1], "version") == 0 || strcmp(argv[1], "--version") == 0)
 		return version(argc - 2, argv + 2);
 	near = opt_nearest(argv[1], commands);
-	log_error("unknown command '%s' (valid: boot, help, version%s%s%s)", argv[1],
+	log_error("unknown command '%s' (valid: boot, run, help, version%s%s%s)", argv[1],
 		  near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
 		  near != NULL ? "'?" : "");
 	return STATUS_CANNOT;
