@@ -151,8 +151,8 @@ static size_t stdin_input(struct chardev_front *front, const void *data, size_t 
 	size_t done = 0;
 
 	while (ch->stdin_open && done < len && ch->stdin_credit > 0) {
-		uint32_t piece = ch->stdin_credit < AGENT_DATA_MAX ? ch->stdin_credit
-								   : AGENT_DATA_MAX;
+		uint32_t piece =
+			ch->stdin_credit < AGENT_DATA_MAX ? ch->stdin_credit : AGENT_DATA_MAX;
 
 		if (piece > len - done)
 			piece = (uint32_t)(len - done);
