@@ -306,6 +306,16 @@ static int conclude(struct run *run, int status)
 	return status;
 }
 
+/* --dry-run: the effective configuration, for --config. */
+static int print_config(const struct run *run)
+{
+	char *json = vm_config_json(&run->cfg.vm);
+	int r = json == NULL || puts(json) < 0 || fflush(stdout) != 0;
+
+	free(json);
+	return r ? STATUS_CANNOT : 0;
+}
+
 int run_main(int argc, char **argv, void (*running)(struct vm *vm))
 {
 	struct run *run = calloc(1, sizeof(*run));
@@ -331,6 +341,11 @@ int run_main(int argc, char **argv, void (*running)(struct vm *vm))
 	run->vm = vm_build(&run->cfg.vm, &run->user, &err);
 	if (run->vm == NULL)
 		goto out;
+	if (run->cfg.vm.dry_run) {
+		status = print_config(run);
+		vm_free(run->vm);
+		goto out;
+	}
 	running(run->vm);
 	run->booted_ns = loop_now_ns();
 	status = vm_run(run->vm);
