@@ -334,8 +334,7 @@ int run_main(int argc, char **argv, void (*running)(struct vm *vm))
 	if (prepare(run, argc, argv, &err) < 0)
 		goto out;
 	if (run->cfg.vm.help) {
-		opt_print_help(run->cfg.vm.options, stdout);
-		status = fflush(stdout) == 0 ? 0 : STATUS_CANNOT;
+		status = RUN_HELP;
 		goto out;
 	}
 	run->vm = vm_build(&run->cfg.vm, &run->user, &err);
