@@ -18,6 +18,7 @@
 ARCH	?= $(shell uname -m)
 PREFIX	?= /usr/local
 CC	:= gcc
+AGENT_CC := musl-gcc
 Q	:= $(if $(V),,@)
 VERSION	:= 0.1.0
 
@@ -27,7 +28,7 @@ OBJ	:= $(BUILD)/$(VARIANT)
 
 LIB_SRC	:= $(filter-out vmm/main.c,$(wildcard vmm/*.c)) \
 	   $(wildcard vmm/base/*.c devices/*.c firmware/*.c arch/$(ARCH)/*.c)
-LIB_OBJ	:= $(LIB_SRC:%.c=$(OBJ)/%.o)
+LIB_OBJ	:= $(LIB_SRC:%.c=$(OBJ)/%.o) $(OBJ)/vmm/agent_image.o
 LIB	:= $(OBJ)/libvmm.a
 UNIT	:= $(patsubst tests/unit/%.c,$(OBJ)/unit/%,$(wildcard tests/unit/test_*.c))
 
@@ -70,6 +71,19 @@ $(OBJ)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
+# The program that `vmm run` puts into its guests: small, static, for their kernel alone.
+AGENT	:= $(BUILD)/agent
+AGENT_CFLAGS := -std=gnu17 -D_GNU_SOURCE -I. -Os -static $(WARN) -ffunction-sections -fdata-sections \
+		-fno-asynchronous-unwind-tables -Wl,--gc-sections,-z,noexecstack
+
+$(AGENT): $(wildcard guest/agent/*.c guest/agent/*.h) guest/agent.h Makefile
+	@mkdir -p $(@D)
+	$(Q)$(AGENT_CC) $(AGENT_CFLAGS) -s -o $@ $(filter %.c,$^)
+
+$(OBJ)/vmm/agent_image.o: vmm/agent_image.S $(AGENT)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -DAGENT='"$(AGENT)"' -c -o $@ $<
+
 $(LIB): $(LIB_OBJ)
 	@rm -f $@
 	$(Q)$(AR) rcs $@ $^
@@ -110,12 +124,18 @@ $(BUILD)/vmm.1: vmm/vmm.1.in $(BUILD)/vmm
 	sed -e 's/@VERSION@/$(VERSION)/' -e '/@OPTIONS@/{r $@.options' -e 'd}' $< > $@
 	@rm -f $@.options
 
-install: $(BUILD)/vmm $(BUILD)/vmm.1
+$(BUILD)/vmm-run.1: vmm/vmm-run.1.in $(BUILD)/vmm
+	$(BUILD)/vmm help man-run-options > $@.options
+	sed -e 's/@VERSION@/$(VERSION)/' -e '/@OPTIONS@/{r $@.options' -e 'd}' $< > $@
+	@rm -f $@.options
+
+install: $(BUILD)/vmm $(BUILD)/vmm.1 $(BUILD)/vmm-run.1
 	install -D -m 755 $(BUILD)/vmm $(DESTDIR)$(PREFIX)/bin/vmm
 	install -D -m 644 $(BUILD)/vmm.1 $(DESTDIR)$(PREFIX)/share/man/man1/vmm.1
+	install -D -m 644 $(BUILD)/vmm-run.1 $(DESTDIR)$(PREFIX)/share/man/man1/vmm-run.1
 
 # Packages: to build, to test, for the testbed. Installed only when one is missing.
-DEPS	:= gcc make libc6-dev linux-libc-dev libelf-dev zlib1g-dev libjansson-dev liburing-dev check \
+DEPS	:= gcc make libc6-dev linux-libc-dev libelf-dev zlib1g-dev libjansson-dev liburing-dev check musl-tools \
 	   acpica-tools clang clang-format shellcheck man-db python3 \
 	   busybox-static e2fsprogs cpio kmod xz-utils zstd lz4 bzip2 flex bison bc perl rsync libssl-dev procps \
 	   passt iproute2

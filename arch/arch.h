@@ -34,7 +34,8 @@ enum machine_transport { TRANSPORT_AUTO, TRANSPORT_PCI, TRANSPORT_MMIO };
 /* What the user asked the hardware to be. Strings are borrowed. */
 struct machine_config {
 	char *kernel, *initrd, *cmdline;
-	int entry; /* the architecture's enum kernel_entry */
+	int initrd_fd; /* instead of @initrd when it is above 0 */
+	int entry;     /* the architecture's enum kernel_entry */
 	struct gmem_config mem;
 	struct cpu_config cpus;
 	bool acpi;	  /* describe the machine by ACPI tables */
@@ -73,6 +74,12 @@ bool arch_host_native(const char **why);
 
 /* Check what of the configuration only the architecture knows. */
 int arch_check_config(const struct machine_config *cfg, struct err *err);
+
+/*
+ * What `uname -r` will say in the kernel image @path; "" when it cannot be told. An error when
+ * the file cannot be opened.
+ */
+int arch_kernel_release(const char *path, char *release, size_t size, struct err *err);
 
 /* Lay out RAM: add the regions of the address map to m->mem and hand them to KVM. */
 int arch_init_memory(struct machine *m, struct err *err);

@@ -143,10 +143,11 @@ static void output_ready(struct loop_fd *lfd, uint32_t events)
 /* Returns 0 when nothing is left. */
 static size_t flush(struct chardev *c)
 {
+	struct chardev_front *front = chardev_back(c)->front;
 	size_t left = 0;
 
-	if (c->back.front != NULL)
-		left = c->back.front->flush(c->back.front);
+	if (front != NULL)
+		left = front->flush(front);
 	return chardev_write_kept(c) ? left : 1;
 }
 
@@ -243,6 +244,16 @@ static void filter_escapes(struct chardev *c, size_t len)
 	c->input_len = (size_t)(out - c->input);
 }
 
+/* Told when what was read before is passed on. */
+static void end_input(struct chardev *c)
+{
+	struct chardev_front *front = c->back.front;
+
+	c->in_ended = true;
+	if (front != NULL && front->ended != NULL && c->input_len == 0)
+		front->ended(front);
+}
+
 /* Pass on what was read, if the front takes it. */
 static void pass_on(struct chardev *c)
 {
@@ -251,8 +262,11 @@ static void pass_on(struct chardev *c)
 	c->input_done += c->back.front->input(c->back.front, c->input + c->input_done,
 					      c->input_len - c->input_done);
 	c->front_full = c->input_done < c->input_len;
-	if (!c->front_full)
-		c->input_done = c->input_len = 0;
+	if (c->front_full)
+		return;
+	c->input_done = c->input_len = 0;
+	if (c->in_ended)
+		end_input(c);
 }
 
 static bool wants_input(const struct chardev *c)
@@ -291,7 +305,7 @@ static void read_input(struct chardev *c)
 		if (c->keep != NULL)
 			chardev_client_ended(c);
 		else if (c->pty_slave < 0)
-			c->in_ended = true;
+			end_input(c);
 	} else if (c->tty) {
 		filter_escapes(c, (size_t)n);
 	} else {
@@ -511,7 +525,7 @@ void chardev_free(struct chardev *c)
 
 struct chardev_back *chardev_back(struct chardev *c)
 {
-	return &c->back;
+	return c->cfg->to == CHARDEV_GIVEN ? c->cfg->given : &c->back;
 }
 
 bool chardev_is_open(const struct chardev *c)

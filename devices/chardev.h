@@ -56,6 +56,8 @@ struct chardev_front {
 	uint8_t break_char;
 	/* chardev_is_open() or chardev_size() changed. May be NULL. */
 	void (*changed)(struct chardev_front *front);
+	/* There will be no more input. May be NULL. */
+	void (*ended)(struct chardev_front *front);
 	/* Begin without input: not before back->rx_room(). */
 	bool starts_full;
 };
@@ -68,11 +70,16 @@ enum chardev_to {
 	CHARDEV_SOCKET,
 	CHARDEV_NULL,
 	CHARDEV_OFF, /* no device at all, where the option has that word */
+	/* Not to be had by an option: */
+	CHARDEV_STDERR,
+	CHARDEV_GIVEN, /* @given is the host's end */
 };
 
 struct chardev_config {
 	int to; /* enum chardev_to */
 	char *path;
+	bool cooked; /* a terminal on stdin keeps its mode, and there are no escapes */
+	struct chardev_back *given;
 };
 
 extern const char *const chardev_names[]; /* without CHARDEV_OFF */

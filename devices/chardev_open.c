@@ -37,17 +37,14 @@ static int reopen(int fd, int flags)
 	return open(path, flags | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
 }
 
-static int open_stdio(struct chardev *c, struct err *err)
+/* Output to standard stream @stream. */
+static int open_output(struct chardev *c, int stream, struct err *err)
 {
 	struct stat st;
 	int fd;
 
-	c->in.fd = STDIN_FILENO;
-	c->out.fd = STDOUT_FILENO;
-	c->tty = isatty(STDIN_FILENO);
-	if (fcntl(STDIN_FILENO, F_GETFD) < 0)
-		c->in.fd = -1;
-	if (fstat(STDOUT_FILENO, &st) < 0) {
+	c->out.fd = stream;
+	if (fstat(stream, &st) < 0) {
 		c->out.fd = -1;
 		c->out_dead = true;
 		return 0;
@@ -56,18 +53,26 @@ static int open_stdio(struct chardev *c, struct err *err)
 		c->out_nonblock = true; /* never blocks for a reader; keeps its offset shared */
 		return 0;
 	}
-	fd = reopen(STDOUT_FILENO, O_WRONLY);
+	fd = reopen(stream, O_WRONLY);
 	if (fd >= 0) {
 		c->out_nonblock = true;
 	} else {
 		/* A descriptor of our own all the same: it may be the same file as stdin's. */
-		fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+		fd = fcntl(stream, F_DUPFD_CLOEXEC, 3);
 		if (fd < 0)
 			return err_sys(err, errno, "%s: standard output", c->what);
 	}
 	c->out.fd = fd;
 	c->own_out = true;
 	return 0;
+}
+
+static int open_stdio(struct chardev *c, struct err *err)
+{
+	if (fcntl(STDIN_FILENO, F_GETFD) >= 0)
+		c->in.fd = STDIN_FILENO;
+	c->tty = !c->cfg->cooked && isatty(STDIN_FILENO);
+	return open_output(c, STDOUT_FILENO, err);
 }
 
 static int open_file(struct chardev *c, const char *path, struct err *err)
@@ -122,6 +127,8 @@ int chardev_open(struct chardev *c, struct err *err)
 	switch (c->cfg->to) {
 	case CHARDEV_STDIO:
 		return open_stdio(c, err);
+	case CHARDEV_STDERR:
+		return open_output(c, STDERR_FILENO, err);
 	case CHARDEV_FILE:
 		return open_file(c, c->cfg->path, err);
 	case CHARDEV_PTY:

@@ -170,18 +170,22 @@ static const struct opt monitor_options[] = {
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-struct opt *vm_options_new(struct err *err)
+struct opt *vm_options_new(const struct opt *more, struct err *err)
 {
 	unsigned nkinds = virtio_nkinds() < VM_KINDS_MAX ? virtio_nkinds() : VM_KINDS_MAX;
 	struct opt *table, *o;
+	size_t nmore = 0;
 
-	table = calloc(COUNT(machine_options) + nkinds + COUNT(monitor_options) + 1,
+	while (more != NULL && more[nmore].name != NULL)
+		nmore++;
+	table = calloc(nmore + COUNT(machine_options) + nkinds + COUNT(monitor_options) + 1,
 		       sizeof(*table));
 	if (table == NULL) {
 		err_set(err, ENOMEM, "no memory for the option table");
 		return NULL;
 	}
-	o = mempcpy(table, machine_options, sizeof(machine_options));
+	o = mempcpy(table, more, nmore * sizeof(*more));
+	o = mempcpy(o, machine_options, sizeof(machine_options));
 	for (unsigned i = 0; i < nkinds; i++, o++) {
 		*o = virtio_kind(i)->option;
 		o->offset = offsetof(struct vm_config, devices) + i * sizeof(struct opt_list);
@@ -219,7 +223,8 @@ static int load_json(struct vm_config *cfg, const char *path, struct err *err)
  * --config names what the rest of the command line is laid over, so it is wanted first:
  * parse once to find it, then file and command line into a fresh configuration.
  */
-static int parse_with_file(struct vm_config *cfg, int argc, char *const *argv, struct err *err)
+static int parse_with_file(struct vm_config *cfg, size_t size, int argc, char *const *argv,
+			   struct err *err)
 {
 	struct opt *options = cfg->options;
 	char *path = cfg->config_path;
@@ -227,7 +232,7 @@ static int parse_with_file(struct vm_config *cfg, int argc, char *const *argv, s
 
 	cfg->config_path = NULL;
 	opt_free(options, cfg);
-	memset(cfg, 0, sizeof(*cfg));
+	memset(cfg, 0, size);
 	cfg->options = options;
 	r = opt_defaults(options, cfg, err);
 	if (r == 0)
@@ -318,24 +323,37 @@ static int check(const struct vm_config *cfg, struct err *err)
 	return arch_check_config(&cfg->machine, err);
 }
 
-int vm_config_parse(struct vm_config *cfg, int argc, char *const *argv, struct err *err)
+int vm_config_read(struct vm_config *cfg, size_t size, const struct opt *more, int argc,
+		   char *const *argv, int *used, struct err *err)
 {
-	int used;
-
-	memset(cfg, 0, sizeof(*cfg));
-	cfg->options = vm_options_new(err);
+	memset(cfg, 0, size);
+	cfg->options = vm_options_new(more, err);
 	if (cfg->options == NULL || opt_defaults(cfg->options, cfg, err) < 0 ||
-	    opt_parse(cfg->options, cfg, argc, argv, false, &used, err) < 0)
+	    opt_parse(cfg->options, cfg, argc, argv, false, used, err) < 0)
 		return -err->code;
-	if (cfg->config_path != NULL && parse_with_file(cfg, argc, argv, err) < 0)
+	if (cfg->config_path != NULL && parse_with_file(cfg, size, argc, argv, err) < 0)
 		return -err->code;
-	if (used < argc)
-		return err_set(err, EINVAL, "unexpected argument '%s'", argv[used]);
+	return 0;
+}
+
+int vm_config_check(struct vm_config *cfg, struct err *err)
+{
 	if (!cfg->help && settle_stdio(cfg, err) < 0)
 		return -err->code;
 	cfg->machine.serial = cfg->serial.to != CHARDEV_OFF;
 	cfg->machine.nvirtio = vm_devices_count(cfg);
 	return cfg->help ? 0 : check(cfg, err);
+}
+
+int vm_config_parse(struct vm_config *cfg, int argc, char *const *argv, struct err *err)
+{
+	int used = 0;
+
+	if (vm_config_read(cfg, sizeof(*cfg), NULL, argc, argv, &used, err) < 0)
+		return -err->code;
+	if (used < argc)
+		return err_set(err, EINVAL, "unexpected argument '%s'", argv[used]);
+	return vm_config_check(cfg, err);
 }
 
 void vm_config_free(struct vm_config *cfg)

@@ -32,15 +32,24 @@ struct vm_config {
 
 /*
  * The option table of `vmm [boot]`: the machine's options, those of all kinds of virtio
- * devices, and the monitor's. free() it. NULL with @err filled when out of memory.
+ * devices, and the monitor's; before them @more, a command's own (ends with name == NULL; or
+ * NULL). free() it. NULL with @err filled when out of memory.
  */
-struct opt *vm_options_new(struct err *err);
+struct opt *vm_options_new(const struct opt *more, struct err *err);
 
 /*
  * Fill @cfg from --config (if given) and then the command line, and check what can be
  * checked without touching KVM. Free with vm_config_free(), also after failure.
  */
 int vm_config_parse(struct vm_config *cfg, int argc, char *const *argv, struct err *err);
+/*
+ * The two halves of that, for a command whose configuration begins with a vm_config and has
+ * @size bytes in all, and options @more. Parsing stops after "--" and says in *@used where;
+ * between the halves the command may change @cfg by opt_apply() and otherwise.
+ */
+int vm_config_read(struct vm_config *cfg, size_t size, const struct opt *more, int argc,
+		   char *const *argv, int *used, struct err *err);
+int vm_config_check(struct vm_config *cfg, struct err *err);
 void vm_config_free(struct vm_config *cfg);
 
 /* The effective configuration as a JSON text with a newline, malloc'ed; usable with --config. */

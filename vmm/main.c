@@ -13,11 +13,14 @@
 #include <unistd.h>
 #include "vmm/base/log.h"
 #include "vmm/config.h"
+#include "vmm/run.h"
 #include "vmm/vm.h"
 
-static const char usage[] = "usage: vmm [boot] --kernel PATH [OPTIONS]   boot a machine\n"
-			    "       vmm version                          print the version\n"
-			    "       vmm help                             explain every option\n";
+static const char usage[] =
+	"usage: vmm [boot] --kernel PATH [OPTIONS]   boot a machine\n"
+	"       vmm run [OPTIONS] -- COMMAND...      run a command in a test kernel\n"
+	"       vmm version                          print the version\n"
+	"       vmm help [run]                       explain every option\n";
 
 /* The VM whose terminal a crash must put back. */
 static struct vm *volatile current_vm;
@@ -58,11 +61,14 @@ static int flush_stdout(void)
 	return STATUS_CANNOT;
 }
 
-/* The usage and every option, or, with @man, the options as a part of the manual page. */
-static int print_help(bool man)
+/*
+ * The usage and every option, or, with @man, the options as a part of the manual page. @more: what
+ * `vmm run` has besides, or NULL.
+ */
+static int print_help(const struct opt *more, bool man)
 {
 	struct err err = ERR_INIT;
-	struct opt *options = vm_options_new(&err);
+	struct opt *options = vm_options_new(more, &err);
 
 	if (options == NULL)
 		return fail(&err);
@@ -90,6 +96,14 @@ static int print_dry_run(const struct vm_config *cfg)
 	return flush_stdout();
 }
 
+/* A VM runs, or (NULL) no longer does. */
+static void running(struct vm *vm)
+{
+	current_vm = vm;
+	if (vm != NULL)
+		catch_crashes();
+}
+
 static int boot(int argc, char **argv)
 {
 	struct err err = ERR_INIT;
@@ -102,21 +116,20 @@ static int boot(int argc, char **argv)
 		goto out;
 	}
 	if (cfg.help) {
-		status = print_help(false);
+		status = print_help(NULL, false);
 		goto out;
 	}
 	if (cfg.verbose)
 		log_set_level(LOG_INFO);
-	vm = vm_build(&cfg, &err);
+	vm = vm_build(&cfg, NULL, &err);
 	if (vm == NULL) {
 		status = fail(&err);
 	} else if (cfg.dry_run) {
 		status = print_dry_run(&cfg);
 	} else {
-		current_vm = vm;
-		catch_crashes();
+		running(vm);
 		status = vm_run(vm);
-		current_vm = NULL;
+		running(NULL);
 	}
 	vm_free(vm);
 out:
@@ -124,16 +137,34 @@ out:
 	return status;
 }
 
+static int run(int argc, char **argv)
+{
+	int status = run_main(argc, argv, running);
+
+	return status == RUN_HELP ? print_help(run_options, false) : status;
+}
+
 static int help(int argc, char **argv)
 {
-	/* What the Makefile puts into the manual page. */
-	if (argc == 1 && strcmp(argv[0], "man-options") == 0)
-		return print_help(true);
-	if (argc > 0) {
-		log_error("help: there is no topic '%s'", argv[0]);
-		return STATUS_CANNOT;
+	static const char *const topics[] = { "boot", "run", NULL };
+	const char *topic = argc > 0 ? argv[0] : "boot", *near;
+
+	if (argc <= 1 && strcmp(topic, "boot") == 0)
+		return print_help(NULL, false);
+	if (argc <= 1 && strcmp(topic, "run") == 0)
+		return print_help(run_options, false);
+	/* What the Makefile puts into the manual pages. */
+	if (argc == 1 && strcmp(topic, "man-options") == 0)
+		return print_help(NULL, true);
+	if (argc == 1 && strcmp(topic, "man-run-options") == 0) {
+		opt_print_man(run_options, stdout);
+		return flush_stdout();
 	}
-	return print_help(false);
+	near = opt_nearest(topic, topics);
+	log_error("help: there is no topic '%s' (valid: boot, run%s%s%s)", topic,
+		  near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
+		  near != NULL ? "'?" : "");
+	return STATUS_CANNOT;
 }
 
 /*
@@ -174,7 +205,7 @@ static void tune_malloc(void)
 
 int main(int argc, char **argv)
 {
-	static const char *const commands[] = { "boot", "help", "version", NULL };
+	static const char *const commands[] = { "boot", "run", "help", "version", NULL };
 	const char *near;
 
 	fill_standard_streams();
@@ -187,12 +218,14 @@ int main(int argc, char **argv)
 		return boot(argc - 1, argv + 1);
 	if (strcmp(argv[1], "boot") == 0)
 		return boot(argc - 2, argv + 2);
+	if (strcmp(argv[1], "run") == 0)
+		return run(argc - 2, argv + 2);
 	if (strcmp(argv[1], "help") == 0)
 		return help(argc - 2, argv + 2);
 	if (strcmp(argv[1], "version") == 0 || strcmp(argv[1], "--version") == 0)
 		return version(argc - 2, argv + 2);
 	near = opt_nearest(argv[1], commands);
-	log_error("unknown command '%s' (valid: boot, help, version%s%s%s)", argv[1],
+	log_error("unknown command '%s' (valid: boot, run, help, version%s%s%s)", argv[1],
 		  near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
 		  near != NULL ? "'?" : "");
 	return STATUS_CANNOT;

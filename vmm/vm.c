@@ -33,6 +33,7 @@
 
 struct vm {
 	const struct vm_config *cfg;
+	struct vm_user *user;		   /* or NULL */
 	struct machine_config machine_cfg; /* with the effective command line */
 	char *cmdline;
 	struct loop *loop;
@@ -55,7 +56,7 @@ struct vm {
 	unsigned stops;	 /* signals that asked to stop */
 	int stop_signal; /* the first of them */
 	struct loop_timer timeout, hang, stop;
-	uint64_t printed;   /* bytes of console output */
+	uint64_t printed;   /* bytes of console output, and other signs of life */
 	uint64_t hang_seen; /* of these, when last looked */
 };
 
@@ -65,6 +66,16 @@ static void end(struct vm *vm, int status)
 {
 	vcpus_hold(&vm->cpus);
 	loop_quit(vm->loop, status);
+}
+
+void vm_end(struct vm *vm, int status)
+{
+	end(vm, status);
+}
+
+void vm_lives(struct vm *vm)
+{
+	vm->printed++;
 }
 
 static void reset(struct vm *vm)
@@ -177,8 +188,10 @@ static void stop_guest(struct vm *vm, int sig)
 		return;
 	}
 	vm->stop_signal = sig;
-	log_info("signal %d: pressing the power button", sig);
-	arch_power_button(&vm->m);
+	if (vm->user == NULL || !vm->user->signalled(vm->user, sig)) {
+		log_info("signal %d: pressing the power button", sig);
+		arch_power_button(&vm->m);
+	}
 	loop_arm(vm->loop, &vm->stop, vm->cfg->stop_timeout_ns);
 }
 
@@ -196,6 +209,13 @@ static void release_files(struct vm *vm)
 	}
 }
 
+static void resized(struct vm *vm)
+{
+	chardevs_resized(&vm->chardevs);
+	if (vm->user != NULL)
+		vm->user->resized(vm->user);
+}
+
 static void handle_signal(struct loop_fd *lfd, uint32_t events)
 {
 	struct vm *vm = container_of(lfd, struct vm, signals);
@@ -207,7 +227,7 @@ static void handle_signal(struct loop_fd *lfd, uint32_t events)
 	if (info.ssi_signo == SIGIO)
 		release_files(vm);
 	else if (info.ssi_signo == SIGWINCH)
-		chardevs_resized(&vm->chardevs);
+		resized(vm);
 	else if (info.ssi_signo == SIGUSR1)
 		vm_devices_rescan(&vm->devices);
 	else
@@ -264,11 +284,15 @@ static void console_printed(void *owner, size_t *mark, const char *data, size_t 
 
 	vm->printed += len;
 	panic_watch_output(&vm->panic, mark, data, len);
+	if (vm->user != NULL)
+		vm->user->printed(vm->user, data, len);
 }
 
 static void console_quit(void *owner)
 {
-	end(owner, STATUS_POWEROFF);
+	struct vm *vm = owner;
+
+	end(vm, vm->user != NULL ? 128 + SIGINT : STATUS_POWEROFF);
 }
 
 /* Building */
@@ -424,6 +448,8 @@ static int build(struct vm *vm, struct err *err)
 					 .chardevs = &vm->chardevs,
 					 .add_memory = add_memory };
 	if (vm_devices_create(&vm->devices, vm->cfg, &vm->host, m, err) < 0 ||
+	    (vm->user != NULL &&
+	     vm->user->attach(vm->user, vm, &vm->chardevs, vm->loop, err) < 0) ||
 	    arch_load(m, err) < 0 ||
 	    vcpus_init(&vm->cpus, m, (unsigned)m->cfg->cpus.count, &vm->end_work, err) < 0)
 		return -err->code;
@@ -434,7 +460,7 @@ static int build(struct vm *vm, struct err *err)
 	return 0;
 }
 
-struct vm *vm_build(const struct vm_config *cfg, struct err *err)
+struct vm *vm_build(const struct vm_config *cfg, struct vm_user *user, struct err *err)
 {
 	struct vm *vm = calloc(1, sizeof(*vm));
 
@@ -443,6 +469,7 @@ struct vm *vm_build(const struct vm_config *cfg, struct err *err)
 		return NULL;
 	}
 	vm->cfg = cfg;
+	vm->user = user;
 	vm->signals.fd = -1;
 	vm->m.kvm = (struct kvm){ .fd = -1, .vm_fd = -1 };
 	vm->m.mem.fd = -1;
@@ -495,6 +522,8 @@ void vm_free(struct vm *vm)
 	loop_disarm(&vm->stop);
 	vcpus_fini(&vm->cpus);
 	arch_fini(&vm->m);
+	if (vm->user != NULL)
+		vm->user->detach(vm->user);
 	vm_devices_destroy(&vm->devices);
 	gmem_fini(&vm->m.mem);
 	kvm_close(&vm->m.kvm);

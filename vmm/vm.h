@@ -5,7 +5,9 @@
 #ifndef VMM_VM_H
 #define VMM_VM_H
 
+#include "devices/chardev.h"
 #include "vmm/base/err.h"
+#include "vmm/base/loop.h"
 #include "vmm/config.h"
 
 /* Exit statuses of the program (besides those of `vmm run`'s command). */
@@ -20,13 +22,33 @@ enum exit_status {
 
 struct vm;
 
+/* Who runs a VM for a purpose of its own (`vmm run`). All on the main thread. */
+struct vm_user {
+	/* The devices are there; make more character devices, if you like. 0 or -code. */
+	int (*attach)(struct vm_user *user, struct vm *vm, struct chardevs *chardevs,
+		      struct loop *loop, struct err *err);
+	/* Before its loop and devices go. */
+	void (*detach)(struct vm_user *user);
+	/* A console printed this. */
+	void (*printed)(struct vm_user *user, const char *data, size_t len);
+	/* SIGTERM, SIGINT or SIGHUP, the first. False: let it press the power button. */
+	bool (*signalled)(struct vm_user *user, int sig);
+	/* The terminal has another size. */
+	void (*resized)(struct vm_user *user);
+};
+
 /*
  * Build everything, up to the point where the guest could run: the recipe in vm.c. NULL
- * with @err filled, and nothing left behind, when any step fails. @cfg is borrowed.
+ * with @err filled, and nothing left behind, when any step fails. @cfg is borrowed, as is
+ * @user, which may be NULL.
  */
-struct vm *vm_build(const struct vm_config *cfg, struct err *err);
+struct vm *vm_build(const struct vm_config *cfg, struct vm_user *user, struct err *err);
 /* Run the guest until it ends; returns the program's exit status. Once. */
 int vm_run(struct vm *vm);
+/* End the guest: vm_run() returns @status. The first of several counts. Main thread. */
+void vm_end(struct vm *vm, int status);
+/* A sign of life, as output is: for --hang-timeout. */
+void vm_lives(struct vm *vm);
 /* Take everything down, in the reverse order of building. */
 void vm_free(struct vm *vm);
 

@@ -182,7 +182,7 @@ static bool initrd_place(const struct gmem *mem, const struct kernel_image *imag
 	return false;
 }
 
-static int initrd_load_fd(struct gmem *mem, int fd, const struct kernel_image *image,
+static int place_and_load(struct gmem *mem, int fd, const struct kernel_image *image,
 			  uint64_t *addr, uint64_t size, struct err *err)
 {
 	uint64_t limit = image->initrd_max == UINT64_MAX ? UINT64_MAX : image->initrd_max + 1;
@@ -208,8 +208,21 @@ int initrd_load(struct gmem *mem, const char *path, const struct kernel_image *i
 
 	ret = open_regular(path, &fd, size, err);
 	if (ret == 0)
-		ret = initrd_load_fd(mem, fd, image, addr, *size, err);
+		ret = place_and_load(mem, fd, image, addr, *size, err);
 	if (fd >= 0)
 		close(fd);
 	return ret < 0 ? err_context(err, "initrd %s", path) : 0;
+}
+
+int initrd_load_fd(struct gmem *mem, int fd, const struct kernel_image *image, uint64_t *addr,
+		   uint64_t *size, struct err *err)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return err_sys(err, errno, "initrd");
+	*size = (uint64_t)st.st_size;
+	if (place_and_load(mem, fd, image, addr, *size, err) < 0)
+		return err_context(err, "initrd");
+	return 0;
 }

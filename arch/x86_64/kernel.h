@@ -50,5 +50,8 @@ int kernel_load(struct gmem *mem, const char *path, enum kernel_entry want,
  */
 int initrd_load(struct gmem *mem, const char *path, const struct kernel_image *image,
 		uint64_t *addr, uint64_t *size, struct err *err);
+/* The same for an open file (borrowed). */
+int initrd_load_fd(struct gmem *mem, int fd, const struct kernel_image *image, uint64_t *addr,
+		   uint64_t *size, struct err *err);
 
 #endif

@@ -208,7 +208,10 @@ int arch_load(struct machine *m, struct err *err)
 
 	if (kernel_load(&m->mem, m->cfg->kernel, m->cfg->entry, &image, err) < 0)
 		return -err->code;
-	if (m->cfg->initrd != NULL &&
+	if (m->cfg->initrd_fd > 0 && initrd_load_fd(&m->mem, m->cfg->initrd_fd, &image,
+						    &boot.initrd, &boot.initrd_size, err) < 0)
+		return -err->code;
+	if (m->cfg->initrd_fd <= 0 && m->cfg->initrd != NULL &&
 	    initrd_load(&m->mem, m->cfg->initrd, &image, &boot.initrd, &boot.initrd_size, err) < 0)
 		return -err->code;
 	if (load_cmdline(m, &image, &boot, err) < 0 || write_reset_vector(m, err) < 0)

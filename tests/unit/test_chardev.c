@@ -394,14 +394,16 @@ START_TEST(checks)
 	};
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-		struct chardev_config cfg = { wrong[i].to, (char *)wrong[i].path };
+		struct chardev_config cfg = { .to = wrong[i].to, .path = (char *)wrong[i].path };
 
 		ck_assert_int_lt(chardev_check(&cfg, &err), 0);
 		ck_assert_str_eq(err.msg, wrong[i].said);
 	}
 	ck_assert_int_eq(
-		chardev_check(&(struct chardev_config){ CHARDEV_SOCKET, (char *)"x" }, &err), 0);
-	ck_assert_int_eq(chardev_check(&(struct chardev_config){ CHARDEV_STDIO, NULL }, &err), 0);
+		chardev_check(&(struct chardev_config){ .to = CHARDEV_SOCKET, .path = (char *)"x" },
+			      &err),
+		0);
+	ck_assert_int_eq(chardev_check(&(struct chardev_config){ .to = CHARDEV_STDIO }, &err), 0);
 }
 END_TEST
 
