@@ -139,8 +139,10 @@ START_TEST(little_room)
 {
 	struct fuse_getattr_in getattr = { 0 };
 	struct fuse_read_in read = { .size = 4096 };
+	uint8_t untouched[4096];
 	uint64_t fh, a;
 
+	memset(untouched, 0x77, sizeof(untouched));
 	start();
 	for (uint32_t room = 0; room < 180; room++) {
 		uint8_t *behind;
@@ -167,8 +169,7 @@ START_TEST(little_room)
 				len = fc_put(&c, FUSE_READLINK, a, NULL, 0, NULL, 0);
 			memset(behind, 0x77, 4096);
 			anything(len, 40, room);
-			for (unsigned i = 0; i < 4096; i++)
-				ck_assert_uint_eq(behind[i], 0x77);
+			ck_assert_int_eq(memcmp(behind, untouched, sizeof(untouched)), 0);
 			if (fc_broken(&c))
 				break;
 		}
