@@ -166,7 +166,8 @@ static const struct opt monitor_options[] = {
 		  "TIME; 0 is never." },
 	{ .name = "on-hang", .keys = on_hang_keys, .offset = CONFIG(on_hang),
 	  .help = "What a guest that hangs (--hang-timeout) is sent before it is ended, so that its last "
-		  "words say where it was. It has until it is silent for a second, 10 s at most." },
+		  "words say where it was. It has until it is silent for a second, 10 s at most. vmm run "
+		  "sends sysrq=9lw if nothing is said." },
 	{ .name = "stop-timeout", .keys = stop_keys, .plain = true,
 	  .offset = CONFIG(stop_timeout_ns),
 	  .help = "SIGTERM and SIGINT press the power button; a guest that is still there after "

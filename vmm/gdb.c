@@ -164,11 +164,15 @@ static void drop_client(struct gdb *gdb)
 	loop_mod_fd(&gdb->listener, EPOLLIN);
 }
 
-/* It has gone without saying so. */
+/* It has gone; perhaps without saying so. */
 static void lose_client(struct gdb *gdb)
 {
-	log_warn("the debugger has gone; the guest runs on");
+	bool said = gdb->session.detached;
+
 	drop_client(gdb);
+	if (said)
+		return;
+	log_warn("the debugger has gone; the guest runs on");
 	gdb->vm.target.detach(&gdb->vm.target);
 }
 
@@ -232,8 +236,8 @@ static void client_ready(struct loop_fd *lfd, uint32_t events)
 		return;
 	if (n <= 0)
 		lose_client(gdb);
-	else if (!gdb_session_input(&gdb->session, data, (size_t)n))
-		drop_client(gdb);
+	else /* after a detach it may have one more acknowledgement to send: it closes, not we */
+		(void)gdb_session_input(&gdb->session, data, (size_t)n);
 }
 
 static void client_waits(struct loop_fd *lfd, uint32_t events)
@@ -276,6 +280,11 @@ static void stopped(struct gdb_vm *vm, const struct gdb_stop *stop)
 
 /* --- For vm.c --- */
 
+static bool has_client(const struct gdb *gdb)
+{
+	return gdb->client.fd >= 0 && !gdb->session.detached;
+}
+
 bool gdb_holds(const struct gdb *gdb)
 {
 	return gdb != NULL && gdb->vm.holds;
@@ -283,14 +292,14 @@ bool gdb_holds(const struct gdb *gdb)
 
 bool gdb_attached(const struct gdb *gdb)
 {
-	return gdb != NULL && (gdb->vm.holds || gdb->client.fd >= 0);
+	return gdb != NULL && (gdb->vm.holds || has_client(gdb));
 }
 
 bool gdb_catch(struct gdb *gdb, int signal)
 {
 	struct gdb_stop stop = { .signal = signal };
 
-	if (gdb == NULL || gdb->client.fd < 0 || gdb->vm.holds)
+	if (gdb == NULL || !has_client(gdb) || gdb->vm.holds)
 		return false;
 	gdb_vm_hold(&gdb->vm);
 	stop.cpu = gdb->session.cpu;
@@ -315,7 +324,7 @@ void gdb_lift(struct gdb *gdb)
 
 void gdb_ended(struct gdb *gdb, int status)
 {
-	if (gdb == NULL || gdb->client.fd < 0)
+	if (gdb == NULL || !has_client(gdb))
 		return;
 	gdb_session_ended(&gdb->session, status);
 }

@@ -577,14 +577,16 @@ static void sum_byte(struct gdb_session *s, uint8_t c)
 {
 	int value = hex_value((char)c);
 
-	if (s->state == GDB_SUM1) {
-		s->said = (uint8_t)(value << 4);
-		s->state = value < 0 ? GDB_IDLE : GDB_SUM2;
-		return;
-	}
+	bool first = s->state == GDB_SUM1;
+
 	s->state = GDB_IDLE;
 	if (value < 0)
 		return;
+	if (first) {
+		s->said = (uint8_t)(value << 4);
+		s->state = GDB_SUM2;
+		return;
+	}
 	s->said |= (uint8_t)value;
 	end_of_packet(s);
 }
