@@ -9,11 +9,13 @@
  * is behind the instruction and is kept for the next time the guest is to run. What was not ours
  * (the guest's own int3, as kprobes use) is handed on to the guest.
  *
- * A software breakpoint is the processor's breakpoint instruction in guest memory, found through
- * the page tables of the CPU the debugger looks at. Where nothing is mapped yet (the kernel's
- * addresses before it has its own page tables) a debug register does the same, as it
- * knows only addresses: `break start_kernel` works before the first instruction. Reading memory
- * gives what was there before; a byte the guest has overwritten since is not put back.
+ * A software breakpoint, too, takes one of the processor's debug registers while there is one to
+ * spare. Those know only addresses: `break start_kernel` works before the kernel is there or
+ * mapped, its code stays as it is, and a reset changes nothing. When they are used up, it is the
+ * processor's breakpoint instruction in guest memory, found through the page tables of the CPU
+ * the debugger looks at; and a watchpoint that finds no register free sends a software breakpoint
+ * there. Reading memory gives what was there before; a byte the guest has overwritten since is not
+ * put back.
  *
  * A single step lets the other CPUs run or stay, as GDB says (`set scheduler-locking`): those that
  * stay are frozen, see vcpus.h.
@@ -182,34 +184,54 @@ static struct arch_point arch_point(const struct gdb_hard *hard)
 	return (struct arch_point){ kinds[hard->kind], hard->addr, hard->len };
 }
 
-static int insert_hard(struct gdb_vm *vm, enum gdb_point kind, uint64_t addr, uint64_t len)
-{
-	struct gdb_hard hard = { kind, addr, len };
-	struct arch_point point = arch_point(&hard);
-
-	if (!arch_point_possible(&point))
-		return -EINVAL;
-	if (vm->nhard == ARCH_POINTS_MAX)
-		return -ENOSPC;
-	vm->hard[vm->nhard++] = hard;
-	return 0;
-}
-
-static int insert_soft(struct gdb_vm *vm, unsigned cpu, uint64_t addr)
+static int insert_memory(struct gdb_vm *vm, unsigned cpu, uint64_t addr)
 {
 	struct gdb_soft soft = { .addr = addr };
 	uint8_t insn[ARCH_BREAK_INSN_MAX];
 
 	soft.len = arch_break_insn(insn);
-	if (arch_translate(kvm_of(vm, cpu), addr, &soft.gpa) < 0 ||
-	    gmem_read(mem_of(vm), soft.gpa, soft.saved, soft.len) < 0)
-		return insert_hard(vm, GDB_SOFT, addr, soft.len);
 	if (vm->nsoft == GDB_SOFT_MAX)
 		return -ENOSPC;
-	if (gmem_write(mem_of(vm), soft.gpa, insn, soft.len) < 0)
+	if (arch_translate(kvm_of(vm, cpu), addr, &soft.gpa) < 0 ||
+	    gmem_read(mem_of(vm), soft.gpa, soft.saved, soft.len) < 0 ||
+	    gmem_write(mem_of(vm), soft.gpa, insn, soft.len) < 0)
 		return -EFAULT;
 	vm->soft[vm->nsoft++] = soft;
 	return 0;
+}
+
+/* A debug register whose software breakpoint can as well be in memory; NULL: there is none. */
+static struct gdb_hard *make_room(struct gdb_vm *vm, unsigned cpu)
+{
+	for (unsigned i = 0; i < vm->nhard; i++)
+		if (vm->hard[i].kind == GDB_SOFT && insert_memory(vm, cpu, vm->hard[i].addr) == 0)
+			return &vm->hard[i];
+	return NULL;
+}
+
+static int insert_hard(struct gdb_vm *vm, unsigned cpu, enum gdb_point kind, uint64_t addr,
+		       uint64_t len)
+{
+	struct gdb_hard hard = { kind, addr, len }, *place = &vm->hard[vm->nhard];
+	struct arch_point point = arch_point(&hard);
+
+	if (!arch_point_possible(&point))
+		return -EINVAL;
+	if (vm->nhard == ARCH_POINTS_MAX)
+		place = make_room(vm, cpu);
+	else
+		vm->nhard++;
+	if (place == NULL)
+		return -ENOSPC;
+	*place = hard;
+	return 0;
+}
+
+static int insert_soft(struct gdb_vm *vm, unsigned cpu, uint64_t addr)
+{
+	if (vm->nhard < ARCH_POINTS_MAX)
+		return insert_hard(vm, cpu, GDB_SOFT, addr, 1);
+	return insert_memory(vm, cpu, addr);
 }
 
 static int insert(struct gdb_target *t, unsigned cpu, enum gdb_point kind, uint64_t addr,
@@ -220,7 +242,8 @@ static int insert(struct gdb_target *t, unsigned cpu, enum gdb_point kind, uint6
 	if (find_hard(vm, kind, addr, len) != NULL ||
 	    (kind == GDB_SOFT && find_soft(vm, addr) != NULL))
 		return 0;
-	return kind == GDB_SOFT ? insert_soft(vm, cpu, addr) : insert_hard(vm, kind, addr, len);
+	return kind == GDB_SOFT ? insert_soft(vm, cpu, addr)
+				: insert_hard(vm, cpu, kind, addr, len);
 }
 
 /* Put back what was there, unless the guest has written something else meanwhile. */

@@ -17,7 +17,7 @@ struct gdb_soft {
 
 /* Something the processor watches for. */
 struct gdb_hard {
-	enum gdb_point kind; /* GDB_SOFT: of one that memory was not there for */
+	enum gdb_point kind;
 	uint64_t addr, len;
 };
 
