@@ -215,7 +215,9 @@ struct opt *vm_options_new(const struct opt *more, struct err *err)
 		err_set(err, ENOMEM, "no memory for the option table");
 		return NULL;
 	}
-	o = mempcpy(table, more, nmore * sizeof(*more));
+	o = table;
+	if (nmore > 0)
+		o = mempcpy(o, more, nmore * sizeof(*more));
 	o = mempcpy(o, machine_options, sizeof(machine_options));
 	for (unsigned i = 0; i < nkinds; i++, o++) {
 		*o = virtio_kind(i)->option;
