@@ -35,6 +35,7 @@
 
 /* A guest that hangs and was asked where it is: how long it may be silent, and how often not. */
 #define ANSWER_NS   1000000000ULL
+#define KEY_NS	    500000000ULL /* between two keys */
 #define ANSWERS_MAX 10
 
 /* What a debugger is told, in signals. */
@@ -72,7 +73,9 @@ struct vm {
 	struct loop_timer timeout, hang, stop;
 	uint64_t printed;   /* bytes of console output, and other signs of life */
 	uint64_t hang_seen; /* of these, when last looked */
-	unsigned answers;   /* times it was waited for one to --on-hang */
+	bool hangs;
+	size_t asked;	  /* keys of --on-hang sent, and the NMI */
+	unsigned answers; /* times the guest was waited for after that */
 };
 
 /* The end */
@@ -336,17 +339,25 @@ static bool sysrq(struct gdb_host *host, char key)
 	return chardevs_sysrq(&container_of(host, struct vm, gdb_host)->chardevs, key);
 }
 
-/* Ask a guest that hangs where it is. False: --on-hang has nothing to ask it by. */
+/*
+ * Ask a guest that hangs where it is, by the next key or the NMI of --on-hang; one at a time, as
+ * Linux drops all but the last key of those it reads at once. False: all was sent.
+ */
 static bool ask(struct vm *vm)
 {
 	const struct hang_config *by = &vm->cfg->on_hang;
-	bool sent = false;
+	size_t keys = by->sysrq != NULL ? strlen(by->sysrq) : 0;
 
-	for (const char *key = by->sysrq; key != NULL && *key != '\0'; key++)
-		sent |= sysrq(&vm->gdb_host, *key);
-	if (by->nmi)
+	if (vm->asked < keys) {
+		(void)sysrq(&vm->gdb_host, by->sysrq[vm->asked++]);
+		return true;
+	}
+	if (vm->asked == keys && by->nmi) {
+		vm->asked++;
 		vcpus_nmi(&vm->cpus);
-	return sent || by->nmi;
+		return true;
+	}
+	return false;
 }
 
 static void hang_expired(struct loop_timer *timer)
@@ -356,13 +367,18 @@ static void hang_expired(struct loop_timer *timer)
 	bool silent = vm->printed == vm->hang_seen;
 
 	vm->hang_seen = vm->printed;
-	if (gdb_attached(vm->gdb) || (!silent && vm->answers == 0)) {
+	if (gdb_attached(vm->gdb) || (!silent && !vm->hangs)) {
 		loop_arm(vm->loop, timer, vm->cfg->hang_timeout_ns);
 		return;
 	}
-	if (vm->answers == 0)
+	if (!vm->hangs)
 		log_error("no output for --hang-timeout: the guest hangs");
-	if (vm->answers == 0 ? ask(vm) : !silent && vm->answers < ANSWERS_MAX) {
+	vm->hangs = true;
+	if (ask(vm)) {
+		loop_arm(vm->loop, timer, KEY_NS);
+		return;
+	}
+	if (vm->asked > 0 && (vm->answers == 0 || !silent) && vm->answers < ANSWERS_MAX) {
 		vm->answers++;
 		loop_arm(vm->loop, timer, ANSWER_NS);
 		return;
