@@ -141,4 +141,89 @@ enum vcpu_activity {
 /* Called on the vCPU's own thread, or while it is stopped. */
 enum vcpu_activity arch_vcpu_activity(struct kvm_vcpu *vcpu);
 
+/* Raise a non-maskable interrupt on a stopped vCPU; it is taken when it runs on. 0 or -errno. */
+int arch_nmi(struct kvm_vcpu *vcpu);
+
+/*
+ * Debugging: gdb.c of the architecture. All of it with the vCPU stopped.
+ */
+
+/* GDB's target description, and the registers in the order and with the sizes it gives. */
+const char *arch_gdb_xml(void);
+size_t arch_gdb_regs_size(void);
+/* Bytes of register @n and where it is among all; 0: there is none. */
+size_t arch_gdb_reg(unsigned n, size_t *offset);
+/* All registers, arch_gdb_regs_size() bytes. 0 or -errno: -EPERM for what cannot be changed. */
+int arch_gdb_read(struct kvm_vcpu *vcpu, uint8_t *regs);
+int arch_gdb_write(struct kvm_vcpu *vcpu, const uint8_t *regs);
+
+/* What is at guest virtual address @va, as the vCPU sees it. 0 or -EFAULT. */
+int arch_translate(struct kvm_vcpu *vcpu, uint64_t va, uint64_t *gpa);
+
+#define ARCH_POINTS_MAX	    4
+#define ARCH_BREAK_INSN_MAX 4
+
+/* What the processor itself watches for. */
+enum arch_point_kind { ARCH_POINT_EXEC, ARCH_POINT_WRITE, ARCH_POINT_READ, ARCH_POINT_ACCESS };
+
+struct arch_point {
+	enum arch_point_kind kind;
+	uint64_t addr, len;
+};
+
+struct arch_debug {
+	bool on;   /* breakpoint instructions and points stop it */
+	bool step; /* so does the next instruction */
+	unsigned n;
+	struct arch_point point[ARCH_POINTS_MAX];
+};
+
+/* Can the processor do this one? */
+bool arch_point_possible(const struct arch_point *point);
+/* The breakpoint instruction; returns its length. */
+size_t arch_break_insn(uint8_t insn[ARCH_BREAK_INSN_MAX]);
+/* Set up what stops @vcpu when it runs on. 0 or -errno. */
+int arch_set_debug(struct machine *m, struct kvm_vcpu *vcpu, const struct arch_debug *debug);
+
+enum arch_debug_event {
+	ARCH_DEBUG_STEP,
+	ARCH_DEBUG_BREAK, /* a breakpoint instruction, ours or the guest's own, at *pc */
+	ARCH_DEBUG_POINT, /* debug->point[*index] */
+	ARCH_DEBUG_GUEST, /* none of our business */
+};
+
+/* What KVM_EXIT_DEBUG meant, with @debug in force. */
+enum arch_debug_event arch_debug_event(const struct kvm_debug_exit_arch *exit,
+				       const struct arch_debug *debug, uint64_t *pc,
+				       unsigned *index);
+/* It was for the guest: let it have it when it runs on. After arch_set_debug(). 0 or -errno. */
+int arch_debug_pass(struct machine *m, struct kvm_vcpu *vcpu, const struct arch_debug *debug,
+		    const struct kvm_debug_exit_arch *exit);
+
+/*
+ * Core dumps: core.c of the architecture.
+ */
+
+#define ARCH_CORE_NOTE_MAX 1024
+
+/* Where the kernel has physical memory, as its page tables say. */
+struct arch_core_map {
+	bool has_direct, has_image;
+	uint64_t direct;	     /* physical address 0 of the direct map */
+	uint64_t image_va, image_pa; /* the kernel's image */
+	uint64_t image_size;
+};
+
+/* The ELF machine number. */
+uint16_t arch_core_machine(void);
+/* Find what there is in the page tables of the @n stopped vCPUs. The guest made them: no trust. */
+void arch_core_map(struct machine *m, struct kvm_vcpu *const *vcpus, unsigned n,
+		   struct arch_core_map *map);
+/*
+ * The contents of vCPU @index's ELF notes: NT_PRSTATUS, and the one of QEMU's that has the system
+ * registers. Bytes written to @to, which has ARCH_CORE_NOTE_MAX; 0: KVM does not tell.
+ */
+size_t arch_core_prstatus(struct kvm_vcpu *vcpu, unsigned index, uint8_t *to);
+size_t arch_core_qemu(struct kvm_vcpu *vcpu, uint8_t *to);
+
 #endif

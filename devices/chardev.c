@@ -189,6 +189,7 @@ static void help(void)
 {
 	static const char text[] = "\r\nCtrl-a x  end the VM\r\n"
 				   "Ctrl-a b  send a break (magic SysRq)\r\n"
+				   "Ctrl-a n  send an NMI to all CPUs\r\n"
 				   "Ctrl-a h  this text\r\n"
 				   "Ctrl-a Ctrl-a  send Ctrl-a\r\n";
 
@@ -223,6 +224,10 @@ static void filter_escapes(struct chardev *c, size_t len)
 			if (c->all->quit != NULL)
 				c->all->quit(c->all->owner);
 			break;
+		case 'n':
+			if (c->all->nmi != NULL)
+				c->all->nmi(c->all->owner);
+			break;
 		case 'b':
 			if (front->send_break != NULL)
 				front->send_break(front);
@@ -242,6 +247,25 @@ static void filter_escapes(struct chardev *c, size_t len)
 		}
 	}
 	c->input_len = (size_t)(out - c->input);
+}
+
+bool chardevs_sysrq(struct chardevs *all, char key)
+{
+	struct chardev_front *front;
+	struct chardev *to = NULL;
+
+	for (struct chardev *c = all->first; c != NULL; c = c->next)
+		if (c->console && c->back.front != NULL &&
+		    (to == NULL || (c->cfg->to == CHARDEV_STDIO && to->cfg->to != CHARDEV_STDIO)))
+			to = c;
+	if (to == NULL)
+		return false;
+	front = to->back.front;
+	if (front->send_break != NULL)
+		front->send_break(front);
+	else if (front->break_char == 0 || front->input(front, &front->break_char, 1) != 1)
+		return false;
+	return front->input(front, &key, 1) == 1;
 }
 
 /* Told when what was read before is passed on. */

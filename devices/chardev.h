@@ -109,11 +109,12 @@ struct chardevs {
 	void *owner;
 	/*
 	 * Bytes a console printed, as they were written. *@mark is the owner's, one for each
-	 * console, and 0 at first. May be NULL, as may `quit`.
+	 * console, and 0 at first. May be NULL, as may `quit` and `nmi`.
 	 */
 	void (*printed)(void *owner, size_t *mark, const char *data, size_t len);
-	/* Ctrl-a x was typed. */
+	/* Ctrl-a x was typed; Ctrl-a n. */
 	void (*quit)(void *owner);
+	void (*nmi)(void *owner);
 	struct chardev *first; /* private */
 };
 
@@ -145,6 +146,11 @@ void chardevs_flush(struct chardevs *all);
 void chardevs_drain(struct chardevs *all, bool wait, int stop_fd);
 /* All marks are 0 again. */
 void chardevs_clear_marks(struct chardevs *all);
+/*
+ * Magic SysRq: a break and @key to the console that has the standard streams, else to the first
+ * one. False: there is none, or it has no room.
+ */
+bool chardevs_sysrq(struct chardevs *all, char key);
 /* SIGWINCH came. */
 void chardevs_resized(struct chardevs *all);
 /* Put the terminal back as it was. Async-signal-safe, and harmless when repeated. */

@@ -11,6 +11,7 @@
 #include "devices/virtio_console.h"
 #include "vmm/config.h"
 #include "vmm/devices.h"
+#include "vmm/dump.h"
 
 #define MIB (1ULL << 20)
 #define TIB (1ULL << 40)
@@ -69,6 +70,24 @@ static const struct opt_key cpus_keys[] = {
 	  .arg = "N", .max = MACHINE_CPUS_MAX, .help = "cores per socket; 0 is what is left" },
 	{ .name = "threads", .type = OPT_UINT, .offset = offsetof(struct cpu_config, threads),
 	  .arg = "N", .max = MACHINE_CPUS_MAX, .help = "threads per core; 0 is one" },
+	{ 0 }
+};
+static const struct opt_key gdb_keys[] = {
+	{ .name = "to", .type = OPT_STR, .offset = offsetof(struct gdb_config, to),
+	  .arg = "PATH|PORT", .required = true,
+	  .help = "a Unix socket to listen on, or a TCP port on 127.0.0.1" },
+	{ .name = "wait", .type = OPT_BOOL, .offset = offsetof(struct gdb_config, wait), .def = "on",
+	  .help = "do not run the guest before the debugger says so" },
+	{ 0 }
+};
+static const struct opt_key dump_keys[] = {
+	{ .name = "path", .type = OPT_STR, .arg = "FILE", .help = "where the core goes" }, { 0 }
+};
+static const struct opt_key on_hang_keys[] = {
+	{ .name = "sysrq", .type = OPT_STR, .offset = offsetof(struct hang_config, sysrq),
+	  .arg = "KEYS", .help = "magic SysRq keys: l has all CPUs tell where they are" },
+	{ .name = "nmi", .type = OPT_BOOL, .offset = offsetof(struct hang_config, nmi), .def = "off",
+	  .help = "a non-maskable interrupt for every CPU" },
 	{ 0 }
 };
 static const struct opt_key serial_keys[] = { CHARDEV_KEYS(0, serial_names), { 0 } };
@@ -145,6 +164,10 @@ static const struct opt monitor_options[] = {
 	  .offset = CONFIG(hang_timeout_ns),
 	  .help = "End the VM with status 121 when its serial port and consoles were silent for "
 		  "TIME; 0 is never." },
+	{ .name = "on-hang", .keys = on_hang_keys, .offset = CONFIG(on_hang),
+	  .help = "What a guest that hangs (--hang-timeout) is sent before it is ended, so that its last "
+		  "words say where it was. It has until it is silent for a second, 10 s at most. vmm run "
+		  "sends sysrq=9lw if nothing is said." },
 	{ .name = "stop-timeout", .keys = stop_keys, .plain = true,
 	  .offset = CONFIG(stop_timeout_ns),
 	  .help = "SIGTERM and SIGINT press the power button; a guest that is still there after "
@@ -152,6 +175,14 @@ static const struct opt monitor_options[] = {
 	{ .name = "reboot", .keys = reboot_keys, .plain = true, .offset = CONFIG(reboot),
 	  .help = "With --no-reboot a reboot of the guest ends the VM: status 0, or 120 after a "
 		  "panic." },
+
+	{ .name = "dump", .keys = dump_keys, .plain = true, .offset = CONFIG(dump),
+	  .section = "Debugging",
+	  .help = "When the guest panics, dies or hangs, or --timeout is reached, write its memory and "
+		  "registers to FILE: an ELF core for crash, gdb and drgn." },
+	{ .name = "gdb", .keys = gdb_keys, .offset = CONFIG(gdb),
+	  .help = "Let a debugger in: gdb's `target remote PATH` or `target remote :PORT`. No time "
+		  "limits while it is there." },
 
 	{ .name = "verbose", .letter = 'v', .keys = verbose_keys, .plain = true,
 	  .offset = CONFIG(verbose), .section = "Monitor", .help = "More messages on stderr, and the registers of a guest that had to be ended." },
@@ -184,7 +215,9 @@ struct opt *vm_options_new(const struct opt *more, struct err *err)
 		err_set(err, ENOMEM, "no memory for the option table");
 		return NULL;
 	}
-	o = mempcpy(table, more, nmore * sizeof(*more));
+	o = table;
+	if (nmore > 0)
+		o = mempcpy(o, more, nmore * sizeof(*more));
 	o = mempcpy(o, machine_options, sizeof(machine_options));
 	for (unsigned i = 0; i < nkinds; i++, o++) {
 		*o = virtio_kind(i)->option;
@@ -306,6 +339,21 @@ static int settle_stdio(struct vm_config *cfg, struct err *err)
 	return 0;
 }
 
+static int check_on_hang(const struct hang_config *cfg, struct err *err)
+{
+	static const char keys[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+
+	if (cfg->sysrq == NULL)
+		return 0;
+	if (*cfg->sysrq == '\0' || strspn(cfg->sysrq, keys) != strlen(cfg->sysrq))
+		return err_set(err, EINVAL,
+			       "sysrq: '%s' are no keys; letters and digits are, as in sysrq=9lw",
+			       cfg->sysrq);
+	if (strlen(cfg->sysrq) > 16)
+		return err_set(err, EINVAL, "sysrq: %zu keys; 16 at most", strlen(cfg->sysrq));
+	return 0;
+}
+
 static int check(const struct vm_config *cfg, struct err *err)
 {
 	if (cfg->machine.kernel == NULL)
@@ -316,6 +364,12 @@ static int check(const struct vm_config *cfg, struct err *err)
 		return -err->code;
 	if (chardev_check(&cfg->serial, err) < 0)
 		return err_context(err, "--serial");
+	if (gdb_check(&cfg->gdb, err) < 0)
+		return err_context(err, "--gdb");
+	if (cfg->dump != NULL && dump_check(cfg->dump, err) < 0)
+		return err_context(err, "--dump");
+	if (check_on_hang(&cfg->on_hang, err) < 0)
+		return err_context(err, "--on-hang");
 	if (cfg->name != NULL && *cfg->name == '\0')
 		return err_set(err, EINVAL, "--name: the name is empty");
 	if (check_devices(cfg, err) < 0)

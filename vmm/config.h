@@ -9,9 +9,16 @@
 #include "arch/arch.h"
 #include "devices/chardev.h"
 #include "vmm/base/opt.h"
+#include "vmm/gdb.h"
 
 /* Kinds of virtio devices there can be. */
 #define VM_KINDS_MAX 32
+
+/* What a guest that hangs is sent before it is ended. */
+struct hang_config {
+	char *sysrq; /* keys, one after the other; NULL: none */
+	bool nmi;
+};
 
 struct vm_config {
 	struct opt_seen seen;
@@ -20,6 +27,9 @@ struct vm_config {
 	struct machine_config machine;
 	struct opt_list devices[VM_KINDS_MAX]; /* uses of the option of virtio_kind(i) */
 	struct chardev_config serial;
+	struct gdb_config gdb;
+	char *dump; /* where a core goes; NULL: none is written */
+	struct hang_config on_hang;
 	uint64_t timeout_ns; /* 0: none, as in the others */
 	uint64_t hang_timeout_ns;
 	uint64_t stop_timeout_ns;

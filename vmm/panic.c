@@ -113,6 +113,11 @@ void panic_watch_reported(struct panic_watch *w)
 	start(w);
 }
 
+void panic_watch_again(struct panic_watch *w)
+{
+	start(w);
+}
+
 bool panic_watch_panicked(const struct panic_watch *w)
 {
 	return w->seen;

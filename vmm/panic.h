@@ -35,6 +35,8 @@ void panic_watch_fini(struct panic_watch *w);
 void panic_watch_output(struct panic_watch *w, size_t *matched, const char *data, size_t len);
 /* The guest reported its panic by pvpanic. */
 void panic_watch_reported(struct panic_watch *w);
+/* It was dead, and is given another look: for who stopped it meanwhile. */
+void panic_watch_again(struct panic_watch *w);
 /* Has it panicked since the last reset, as far as one can tell? */
 bool panic_watch_panicked(const struct panic_watch *w);
 /* The guest was reset: it lives again. */

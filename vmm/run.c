@@ -221,13 +221,16 @@ static void connect_port(struct run *run)
 	}
 }
 
-/* Ours before the user's, so that his count. A panic ends the guest at once. */
+/*
+ * Ours before the user's, so that his count. A panic ends the guest at once. Distributions' kernels
+ * do not take the keys of --on-hang otherwise.
+ */
 static int make_cmdline(struct run *run, struct err *err)
 {
 	struct machine_config *m = &run->cfg.vm.machine;
 	char *text;
 
-	if (asprintf(&text, "console=ttyS0 %spanic=-1%s%s", run->cfg.vm.verbose ? "" : "quiet ",
+	if (asprintf(&text, "console=ttyS0 %spanic=-1 sysrq_always_enabled%s%s", run->cfg.vm.verbose ? "" : "quiet ",
 		     m->cmdline != NULL ? " " : "", m->cmdline != NULL ? m->cmdline : "") < 0)
 		return err_sys(err, ENOMEM, "the command line");
 	free(m->cmdline);

@@ -17,6 +17,8 @@
 
 #define HANG_NS	  (60ull * 1000000000)
 #define OPT_BYTES (3 * PATH_MAX)
+/* Magic SysRq: print all that follows, where the CPUs are, which tasks are blocked. */
+#define ON_HANG "9lw"
 
 static const char *const tty_names[] = { "auto", "on", "off", NULL };
 
@@ -177,6 +179,11 @@ static int settle(struct run_config *cfg, struct err *err)
 			       "and --verbose");
 	if (!opt_given(options, cfg, "hang-timeout"))
 		cfg->vm.hang_timeout_ns = HANG_NS;
+	if (!opt_given(options, cfg, "on-hang")) {
+		cfg->vm.on_hang.sysrq = strdup(ON_HANG);
+		if (cfg->vm.on_hang.sysrq == NULL)
+			return err_sys(err, ENOMEM, "--on-hang");
+	}
 	cfg->vm.reboot = false;
 	if (!opt_given(options, cfg, "mem"))
 		cfg->vm.machine.mem.size = 1ull << 30;

@@ -58,7 +58,7 @@ static bool park(struct vcpu *v)
 	pthread_mutex_lock(&all->lock);
 	if (++all->parked == all->started)
 		pthread_cond_signal(&all->settled);
-	while ((want = atomic_load(&all->want)) == VCPUS_PAUSE)
+	while ((want = atomic_load(&all->want)) == VCPUS_PAUSE || (want == VCPUS_RUN && v->frozen))
 		pthread_cond_wait(&all->wanted, &all->lock);
 	all->parked--;
 	pthread_mutex_unlock(&all->lock);
@@ -70,6 +70,15 @@ static void met_its_end(struct vcpu *v, enum vcpu_end end)
 	v->end = end;
 	vcpus_hold(v->all);
 	loop_post(v->all->m->loop, v->all->ended);
+}
+
+static void met_breakpoint(struct vcpu *v)
+{
+	v->debug = v->kvm.run->debug.arch;
+	v->debug_hit = true;
+	vcpus_hold(v->all);
+	if (v->all->debugged != NULL)
+		loop_post(v->all->m->loop, v->all->debugged);
 }
 
 static void handle_io(struct vcpu *v)
@@ -121,6 +130,9 @@ static void handle_exit(struct vcpu *v)
 		break;
 	case KVM_EXIT_INTR:
 		break;
+	case KVM_EXIT_DEBUG:
+		met_breakpoint(v);
+		break;
 	case KVM_EXIT_SHUTDOWN:
 		met_its_end(v, VCPU_END_TRIPLE_FAULT);
 		break;
@@ -142,11 +154,15 @@ static void handle_exit(struct vcpu *v)
 	}
 }
 
-/* Let KVM finish the instruction of the last exit, without running the guest further. */
+/*
+ * Let KVM finish the instruction of the last exit, without running the guest further. That may
+ * be what a single step was waiting for.
+ */
 static void complete_exit(struct vcpu *v)
 {
 	__atomic_store_n(&v->kvm.run->immediate_exit, 1, __ATOMIC_RELEASE);
-	ioctl(v->kvm.fd, KVM_RUN, 0);
+	if (ioctl(v->kvm.fd, KVM_RUN, 0) == 0 && v->kvm.run->exit_reason == KVM_EXIT_DEBUG)
+		met_breakpoint(v);
 	__atomic_store_n(&v->kvm.run->immediate_exit, 0, __ATOMIC_RELEASE);
 }
 
@@ -261,6 +277,27 @@ void vcpus_hold(struct vcpus *cpus)
 	int running = VCPUS_RUN;
 
 	atomic_compare_exchange_strong(&cpus->want, &running, VCPUS_PAUSE);
+}
+
+void vcpus_freeze(struct vcpus *cpus, unsigned index, bool frozen)
+{
+	pthread_mutex_lock(&cpus->lock);
+	cpus->vcpu[index].frozen = frozen;
+	pthread_mutex_unlock(&cpus->lock);
+}
+
+void vcpus_nmi(struct vcpus *cpus)
+{
+	bool ran = vcpus_pause(cpus);
+
+	for (unsigned i = 0; i < cpus->n; i++) {
+		int r = arch_nmi(&cpus->vcpu[i].kvm);
+
+		if (r < 0)
+			log_warn("vCPU %u: no NMI: %s", i, strerrordesc_np(-r));
+	}
+	if (ran)
+		vcpus_resume(cpus);
 }
 
 void vcpus_fini(struct vcpus *cpus)

@@ -6,6 +6,9 @@
  * does: vcpus_pause() returns when every thread is parked outside KVM with its last
  * exit completed, so that vCPU state may be read and written from the main thread.
  *
+ * A breakpoint stops them in the same way: its thread parks and posts @debugged. To step one
+ * vCPU alone, the others are frozen: they stay parked while it runs.
+ *
  * A thread that meets the end (a triple fault, an error of KVM's, a device that
  * reported power-off) parks itself at once and posts @ended.
  */
@@ -34,13 +37,18 @@ struct vcpu {
 	bool started;
 	enum vcpu_end end;
 	uint64_t exits; /* to user space; written by the thread */
+	bool frozen;	/* parked also while others run; see vcpus_freeze() */
+	bool debug_hit; /* it met KVM_EXIT_DEBUG, which @debug tells of; cleared by who handles it
+			 */
+	struct kvm_debug_exit_arch debug;
 };
 
 enum vcpus_want { VCPUS_PAUSE, VCPUS_RUN, VCPUS_STOP };
 
 struct vcpus {
 	struct machine *m;
-	struct loop_work *ended; /* posted on the machine's loop */
+	struct loop_work *ended;    /* posted on the machine's loop */
+	struct loop_work *debugged; /* likewise, on KVM_EXIT_DEBUG; NULL: nobody debugs */
 	unsigned n;
 	struct vcpu *vcpu; /* [n] */
 	atomic_int want;   /* enum vcpus_want */
@@ -68,5 +76,9 @@ bool vcpus_pause(struct vcpus *cpus);
 void vcpus_resume(struct vcpus *cpus);
 /* Make running vCPUs park at their next exit, without waiting. Any thread. */
 void vcpus_hold(struct vcpus *cpus);
+/* While all are parked: vCPU @index stays so, or no longer, when the others run. Main thread. */
+void vcpus_freeze(struct vcpus *cpus, unsigned index, bool frozen);
+/* A non-maskable interrupt for every vCPU, running or not. Main thread. */
+void vcpus_nmi(struct vcpus *cpus);
 
 #endif

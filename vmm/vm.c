@@ -22,6 +22,8 @@
 #include "devices/virtio_console.h"
 #include "vmm/base/log.h"
 #include "vmm/devices.h"
+#include "vmm/dump.h"
+#include "vmm/gdb.h"
 #include "vmm/panic.h"
 #include "vmm/vcpus.h"
 #include "vmm/vm.h"
@@ -30,6 +32,15 @@
 #define BIT(n) (1U << (n))
 
 #define SLOW_CREATE_MS 10
+
+/* A guest that hangs and was asked where it is: how long it may be silent, and how often not. */
+#define ANSWER_NS   1000000000ULL
+#define KEY_NS	    500000000ULL /* between two keys */
+#define ANSWERS_MAX 10
+
+/* What a debugger is told, in signals. */
+#define SIGNAL_PANIC 6	/* SIGABRT */
+#define SIGNAL_DIED  11 /* SIGSEGV */
 
 struct vm {
 	const struct vm_config *cfg;
@@ -44,6 +55,10 @@ struct vm {
 	struct chardevs chardevs; /* consoles, and what else leads out of the guest by bytes */
 	struct chardev *serial;
 	struct panic_watch panic;
+	struct gdb *gdb; /* or NULL */
+	struct gdb_host gdb_host;
+	bool dead; /* with @dead_status; a debugger looks at it */
+	int dead_status;
 
 	struct machine_events events;
 	atomic_uint reported; /* bits of enum machine_event */
@@ -58,6 +73,9 @@ struct vm {
 	struct loop_timer timeout, hang, stop;
 	uint64_t printed;   /* bytes of console output, and other signs of life */
 	uint64_t hang_seen; /* of these, when last looked */
+	bool hangs;
+	size_t asked;	  /* keys of --on-hang sent, and the NMI */
+	unsigned answers; /* times the guest was waited for after that */
 };
 
 /* The end */
@@ -78,6 +96,44 @@ void vm_lives(struct vm *vm)
 	vm->printed++;
 }
 
+static void all_vcpus(struct vm *vm, struct kvm_vcpu *vcpus[MACHINE_CPUS_MAX])
+{
+	for (unsigned i = 0; i < vm->cpus.n; i++)
+		vcpus[i] = &vm->cpus.vcpu[i].kvm;
+}
+
+/* --dump, if it was given. */
+static void write_core(struct vm *vm)
+{
+	struct kvm_vcpu *vcpus[MACHINE_CPUS_MAX];
+	struct err err = ERR_INIT;
+	uint64_t bytes = 0;
+
+	if (vm->cfg->dump == NULL)
+		return;
+	vcpus_pause(&vm->cpus);
+	gdb_lift(vm->gdb);
+	all_vcpus(vm, vcpus);
+	if (dump_write(&vm->m, vcpus, vm->cpus.n, vm->cfg->dump, &bytes, &err) < 0)
+		log_error("--dump %s: %s", vm->cfg->dump, err.msg);
+	else
+		log_warn("the guest's memory and registers are in %s (%llu MiB)", vm->cfg->dump,
+			 (unsigned long long)(bytes + (1 << 20) - 1) >> 20);
+}
+
+/* The guest is dead. A debugger may have a look before everything ends. */
+static void died(struct vm *vm, int status, int signal)
+{
+	vm->dead_status = status;
+	if (gdb_catch(vm->gdb, signal)) {
+		vm->dead = true;
+		log_warn("the debugger has the guest; `continue` ends it");
+		return;
+	}
+	write_core(vm);
+	end(vm, status);
+}
+
 static void reset(struct vm *vm)
 {
 	struct kvm_vcpu *vcpus[MACHINE_CPUS_MAX];
@@ -85,8 +141,8 @@ static void reset(struct vm *vm)
 	int r;
 
 	vcpus_pause(&vm->cpus);
-	for (unsigned i = 0; i < vm->cpus.n; i++)
-		vcpus[i] = &vm->cpus.vcpu[i].kvm;
+	all_vcpus(vm, vcpus);
+	vm->dead = false;
 	panic_watch_reset(&vm->panic);
 	chardevs_clear_marks(&vm->chardevs);
 	r = arch_reset(&vm->m, vcpus, vm->cpus.n, &err);
@@ -102,17 +158,25 @@ static void reset(struct vm *vm)
 		return;
 	}
 	log_info("the guest reboots");
-	vcpus_resume(&vm->cpus);
+	gdb_guest_reset(vm->gdb);
+	if (!gdb_holds(vm->gdb))
+		vcpus_resume(&vm->cpus);
 }
 
 static void guest_resets(struct vm *vm)
 {
 	bool panicked = panic_watch_panicked(&vm->panic);
 
-	if (vm->stops > 0 || !vm->cfg->reboot)
+	if (panicked && !vm->cfg->reboot) {
+		log_error("the guest's kernel panicked");
+		died(vm, STATUS_PANIC, SIGNAL_PANIC);
+	} else if (vm->stops > 0 || !vm->cfg->reboot) {
 		end(vm, panicked ? STATUS_PANIC : STATUS_POWEROFF);
-	else
+	} else {
+		if (panicked)
+			write_core(vm);
 		reset(vm);
+	}
 }
 
 /* Reports of devices */
@@ -155,8 +219,12 @@ static void panic_dead(struct panic_watch *watch)
 {
 	struct vm *vm = container_of(watch, struct vm, panic);
 
+	if (gdb_holds(vm->gdb)) {
+		panic_watch_again(watch); /* it only stands still */
+		return;
+	}
 	log_error("the guest's kernel panicked");
-	end(vm, STATUS_PANIC);
+	died(vm, STATUS_PANIC, SIGNAL_PANIC);
 }
 
 static void handle_vcpu_end(struct loop_work *work)
@@ -176,7 +244,7 @@ static void handle_vcpu_end(struct loop_work *work)
 			log_error("the guest died: KVM cannot run it on");
 		arch_dump_vcpu(&vm->m, &v->kvm);
 	}
-	end(vm, STATUS_DIED);
+	died(vm, STATUS_DIED, SIGNAL_DIED);
 }
 
 /* Signals and timers */
@@ -257,23 +325,66 @@ static void timeout_expired(struct loop_timer *timer)
 {
 	struct vm *vm = container_of(timer, struct vm, timeout);
 
+	if (gdb_attached(vm->gdb)) {
+		loop_arm(vm->loop, timer, vm->cfg->timeout_ns);
+		return;
+	}
 	log_error("--timeout is reached: ending the guest");
 	show_where(vm);
-	end(vm, STATUS_TIMEOUT);
+	died(vm, STATUS_TIMEOUT, 0);
+}
+
+static bool sysrq(struct gdb_host *host, char key)
+{
+	return chardevs_sysrq(&container_of(host, struct vm, gdb_host)->chardevs, key);
+}
+
+/*
+ * Ask a guest that hangs where it is, by the next key or the NMI of --on-hang; one at a time, as
+ * Linux drops all but the last key of those it reads at once. False: all was sent.
+ */
+static bool ask(struct vm *vm)
+{
+	const struct hang_config *by = &vm->cfg->on_hang;
+	size_t keys = by->sysrq != NULL ? strlen(by->sysrq) : 0;
+
+	if (vm->asked < keys) {
+		(void)sysrq(&vm->gdb_host, by->sysrq[vm->asked++]);
+		return true;
+	}
+	if (vm->asked == keys && by->nmi) {
+		vm->asked++;
+		vcpus_nmi(&vm->cpus);
+		return true;
+	}
+	return false;
 }
 
 static void hang_expired(struct loop_timer *timer)
 {
 	struct vm *vm = container_of(timer, struct vm, hang);
 
-	if (vm->printed != vm->hang_seen) {
-		vm->hang_seen = vm->printed;
+	bool silent = vm->printed == vm->hang_seen;
+
+	vm->hang_seen = vm->printed;
+	if (gdb_attached(vm->gdb) || (!silent && !vm->hangs)) {
 		loop_arm(vm->loop, timer, vm->cfg->hang_timeout_ns);
 		return;
 	}
-	log_error("no output for --hang-timeout: the guest hangs");
+	if (!vm->hangs)
+		log_error("no output for --hang-timeout: the guest hangs");
+	vm->hangs = true;
+	if (ask(vm)) {
+		loop_arm(vm->loop, timer, KEY_NS);
+		return;
+	}
+	if (vm->asked > 0 && (vm->answers == 0 || !silent) && vm->answers < ANSWERS_MAX) {
+		vm->answers++;
+		loop_arm(vm->loop, timer, ANSWER_NS);
+		return;
+	}
 	show_where(vm);
-	end(vm, STATUS_HUNG);
+	died(vm, STATUS_HUNG, 0);
 }
 
 /* The consoles' owner */
@@ -293,6 +404,36 @@ static void console_quit(void *owner)
 	struct vm *vm = owner;
 
 	end(vm, vm->user != NULL ? 128 + SIGINT : STATUS_POWEROFF);
+}
+
+static void console_nmi(void *owner)
+{
+	struct vm *vm = owner;
+
+	vcpus_nmi(&vm->cpus);
+}
+
+/* The debugger */
+
+static bool gdb_goes_on(struct gdb_host *host)
+{
+	struct vm *vm = container_of(host, struct vm, gdb_host);
+
+	if (!vm->dead)
+		return true;
+	write_core(vm);
+	end(vm, vm->dead_status);
+	return false;
+}
+
+static void gdb_quit(struct gdb_host *host)
+{
+	console_quit(container_of(host, struct vm, gdb_host));
+}
+
+static void gdb_reset(struct gdb_host *host)
+{
+	reset(container_of(host, struct vm, gdb_host));
 }
 
 /* Building */
@@ -457,6 +598,11 @@ static int build(struct vm *vm, struct err *err)
 		if (arch_boot_vcpu(m, i, &vm->cpus.vcpu[i].kvm, err) < 0)
 			return -err->code;
 	panic_watch_init(&vm->panic, vm->loop, &vm->cpus, panic_dead);
+	if (vm->cfg->gdb.to != NULL) {
+		vm->gdb = gdb_new(&vm->cfg->gdb, &vm->cpus, &vm->gdb_host, vm->loop, err);
+		if (vm->gdb == NULL)
+			return -err->code;
+	}
 	return 0;
 }
 
@@ -473,8 +619,10 @@ struct vm *vm_build(const struct vm_config *cfg, struct vm_user *user, struct er
 	vm->signals.fd = -1;
 	vm->m.kvm = (struct kvm){ .fd = -1, .vm_fd = -1 };
 	vm->m.mem.fd = -1;
-	vm->chardevs =
-		(struct chardevs){ .owner = vm, .printed = console_printed, .quit = console_quit };
+	vm->chardevs = (struct chardevs){
+		.owner = vm, .printed = console_printed, .quit = console_quit, .nmi = console_nmi
+	};
+	vm->gdb_host = (struct gdb_host){ gdb_goes_on, gdb_quit, gdb_reset, sysrq };
 	vm->events.report = report;
 	vm->report_work.fn = handle_reports;
 	vm->end_work.fn = handle_vcpu_end;
@@ -501,9 +649,13 @@ int vm_run(struct vm *vm)
 		loop_arm(vm->loop, &vm->timeout, vm->cfg->timeout_ns);
 	if (vm->cfg->hang_timeout_ns > 0)
 		loop_arm(vm->loop, &vm->hang, vm->cfg->hang_timeout_ns);
-	vcpus_resume(&vm->cpus);
+	if (gdb_holds(vm->gdb)) /* said even without --verbose: nothing else happens */
+		log_warn("the guest waits for a debugger at %s", vm->cfg->gdb.to);
+	else
+		vcpus_resume(&vm->cpus);
 	status = loop_run(vm->loop);
 	vcpus_pause(&vm->cpus);
+	gdb_ended(vm->gdb, status);
 	/* Whoever ended the VM by force does not wait for the reader of its output either. */
 	chardevs_drain(&vm->chardevs, vm->stops < 2, vm->signals.fd);
 	for (unsigned i = 0; i < vm->cpus.n; i++)
@@ -516,6 +668,7 @@ void vm_free(struct vm *vm)
 {
 	if (vm == NULL)
 		return;
+	gdb_free(vm->gdb);
 	panic_watch_fini(&vm->panic);
 	loop_disarm(&vm->timeout);
 	loop_disarm(&vm->hang);

@@ -8,6 +8,7 @@
 #define MSR_IA32_TSC_ADJUST  0x3b
 #define MSR_IA32_MISC_ENABLE 0x1a0
 #define MSR_MTRRdefType	     0x2ff
+#define MSR_KERNEL_GS_BASE   0xc0000102
 
 #define MISC_ENABLE_FAST_STRING 1
 #define MTRR_ENABLE		(1U << 11)

@@ -22,7 +22,7 @@ static struct err err;
 static struct test_output heard; /* owns all */
 static char input[1 << 17];
 static size_t input_n, input_room;
-static unsigned breaks, rooms, quits, changes;
+static unsigned breaks, rooms, quits, changes, nmis;
 static int old_in, old_out, master, slave;
 
 static size_t on_input(struct chardev_front *f, const void *data, size_t len)
@@ -67,19 +67,27 @@ static void quit(void *owner)
 	quits++;
 }
 
+static void nmi(void *owner)
+{
+	ck_assert_ptr_eq(owner, &heard);
+	nmis++;
+}
+
 static void setup(void)
 {
 	signal(SIGPIPE, SIG_IGN);
 	loop = loop_new(&err);
 	ck_assert_ptr_nonnull(loop);
-	all = (struct chardevs){ .owner = &heard, .printed = test_printed, .quit = quit };
+	all = (struct chardevs){
+		.owner = &heard, .printed = test_printed, .quit = quit, .nmi = nmi
+	};
 	front = (struct chardev_front){ .input = on_input,
 					.tx_room = on_room,
 					.flush = on_flush,
 					.send_break = on_break,
 					.changed = on_changed };
 	input_n = heard.n = 0;
-	breaks = rooms = quits = changes = 0;
+	breaks = rooms = quits = changes = nmis = 0;
 	input_room = sizeof(input);
 	c = NULL;
 	old_in = fcntl(STDIN_FILENO, F_DUPFD, 10);
@@ -174,7 +182,8 @@ START_TEST(escapes)
 	static const char typed[] = "a\x01\x01"
 				    "b\x01"
 				    "kc\x01"
-				    "bd\x01xe";
+				    "bd\x01x\x01"
+				    "ne";
 
 	make_terminal();
 	make(CHARDEV_STDIO, NULL);
@@ -187,6 +196,7 @@ START_TEST(escapes)
 			 8);
 	ck_assert_uint_eq(breaks, 1);
 	ck_assert_uint_eq(quits, 1);
+	ck_assert_uint_eq(nmis, 1);
 	/* In two pieces. */
 	type("\x01", 1);
 	type("z", 1);
@@ -200,6 +210,19 @@ START_TEST(escapes)
 	     2);
 	WAIT_FOR(input_n == 11);
 	ck_assert_int_eq(input[10], 0x0f);
+	/* Magic SysRq by the program: the same, with the key. */
+	ck_assert(chardevs_sysrq(&all, 'l'));
+	ck_assert_mem_eq(input + 11, "\x0fl", 2);
+	front.send_break = on_break;
+	ck_assert(chardevs_sysrq(&all, 'w'));
+	ck_assert_int_eq(input[13], 'w');
+	ck_assert_uint_eq(breaks, 2);
+	input_room = 0;
+	ck_assert(!chardevs_sysrq(&all, 'w'));
+	front.send_break = NULL;
+	front.break_char = 0;
+	input_room = 1;
+	ck_assert(!chardevs_sysrq(&all, 'w'));
 }
 END_TEST
 
