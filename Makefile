@@ -39,7 +39,7 @@ WARN	:= -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wvla \
 # For size, as start-up pays for every page; for speed where a guest's I/O goes through.
 OPTIMIZE = -Os
 HOT	:= devices/bus devices/serial devices/msix devices/virtqueue devices/virtio% devices/aio \
-	   devices/disk_io devices/net% vmm/base/loop vmm/base/gmem vmm/vcpus
+	   devices/disk_io devices/fs_% devices/net% vmm/base/loop vmm/base/gmem vmm/vcpus
 $(filter $(HOT:%=$(OBJ)/%.o),$(LIB_OBJ)): OPTIMIZE = -O2
 ALL_CFLAGS = $(CPPFLAGS) -std=gnu17 $(WARN) -pthread -ffunction-sections -fdata-sections \
 	     -fno-common -fno-strict-aliasing $(OPTIMIZE) $(CFLAGS) $(MODE_CFLAGS)

@@ -24,7 +24,7 @@
  * (the owner's lock). The kernel may need the starter's thread for a moment to complete one;
  * that works also while it sleeps.
  *
- * #syscalls: io_uring_enter read write preadv pwritev2 fdatasync fallocate poll futex
+ * #syscalls: io_uring_enter read write preadv2 pwritev2 fdatasync fsync fallocate poll futex
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -117,9 +117,20 @@ unsigned aio_pending(const struct aio *aio)
 
 /* --- io_uring --- */
 
+static int file_of(const struct aio *aio, const struct aio_req *req)
+{
+	return req->file == AIO_FD ? req->fd : aio->fds[req->file];
+}
+
+/* RWF_* of a READ or WRITE. */
+static int flags_of(const struct aio_req *req)
+{
+	return req->file == AIO_FD ? (int)req->flags : 0;
+}
+
 static void ring_prepare(const struct aio *aio, struct io_uring_sqe *sqe, const struct aio_req *req)
 {
-	int file = aio->fds[req->file];
+	int file = file_of(aio, req);
 
 	switch (req->op) {
 	case AIO_READ:
@@ -129,6 +140,7 @@ static void ring_prepare(const struct aio *aio, struct io_uring_sqe *sqe, const 
 					   (unsigned)req->iov->iov_len, req->offset);
 		else
 			io_uring_prep_readv(sqe, file, req->iov, req->niov, req->offset);
+		sqe->rw_flags = flags_of(req);
 		break;
 	case AIO_WRITE:
 		if (req->niov == 1)
@@ -136,6 +148,7 @@ static void ring_prepare(const struct aio *aio, struct io_uring_sqe *sqe, const 
 					    (unsigned)req->iov->iov_len, req->offset);
 		else
 			io_uring_prep_writev(sqe, file, req->iov, req->niov, req->offset);
+		sqe->rw_flags = flags_of(req);
 		break;
 	case AIO_WRITE_DURABLE:
 		io_uring_prep_writev2(sqe, file, req->iov, req->niov, req->offset, RWF_DSYNC);
@@ -150,6 +163,13 @@ static void ring_prepare(const struct aio *aio, struct io_uring_sqe *sqe, const 
 	case AIO_ZERO:
 		io_uring_prep_fallocate(sqe, file, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
 					(off_t)req->offset, (off_t)req->len);
+		break;
+	case AIO_FSYNC:
+		io_uring_prep_fsync(sqe, file, 0);
+		break;
+	case AIO_FALLOCATE:
+		io_uring_prep_fallocate(sqe, file, (int)req->flags, (off_t)req->offset,
+					(off_t)req->len);
 		break;
 	}
 	io_uring_sqe_set_data(sqe, (void *)req);
@@ -255,10 +275,10 @@ static int64_t perform(int fd, const struct aio_req *req)
 
 	switch (req->op) {
 	case AIO_READ:
-		r = preadv(fd, iov, niov, offset);
+		r = preadv2(fd, iov, niov, offset, flags_of(req));
 		break;
 	case AIO_WRITE:
-		r = pwritev2(fd, iov, niov, offset, 0);
+		r = pwritev2(fd, iov, niov, offset, flags_of(req));
 		break;
 	case AIO_WRITE_DURABLE:
 		r = pwritev2(fd, iov, niov, offset, RWF_DSYNC);
@@ -274,6 +294,12 @@ static int64_t perform(int fd, const struct aio_req *req)
 		r = fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset,
 			      (off_t)req->len);
 		break;
+	case AIO_FSYNC:
+		r = fsync(fd);
+		break;
+	case AIO_FALLOCATE:
+		r = fallocate(fd, (int)req->flags, offset, (off_t)req->len);
+		break;
 	}
 	return r < 0 ? -errno : r;
 }
@@ -285,7 +311,7 @@ static void *worker(void *arg)
 	struct aio_req *req;
 
 	while (read(aio->to[0], &req, sizeof(req)) == (ssize_t)sizeof(req)) {
-		req->result = perform(aio->fds[req->file], req);
+		req->result = perform(file_of(aio, req), req);
 		(void)!write(aio->from[1], &req, sizeof(req));
 	}
 	return NULL;
@@ -430,7 +456,8 @@ struct aio *aio_new(const int *fds, unsigned nfds, unsigned flags, void (*ready)
 	aio->lfd.fn = ready_fd;
 	aio->again.fn = ready_again;
 	aio->to[0] = aio->to[1] = aio->from[0] = aio->from[1] = -1;
-	memcpy(aio->fds, fds, nfds * sizeof(fds[0]));
+	if (nfds > 0)
+		memcpy(aio->fds, fds, nfds * sizeof(fds[0]));
 	if (!(flags & AIO_THREADS)) {
 		r = ring_init(aio);
 		aio->is_ring = r == 0;

@@ -25,12 +25,19 @@ enum aio_op {
 	AIO_SYNC,	   /* fdatasync */
 	AIO_PUNCH,	   /* make [offset, len) a hole that reads as zeroes */
 	AIO_ZERO,	   /* zeroes, and the room for them kept */
+	AIO_FSYNC,	   /* fsync */
+	AIO_FALLOCATE,	   /* fallocate with mode @flags */
 };
+
+/* For `file`: the file is `fd`. */
+#define AIO_FD (~0u)
 
 struct aio_req {
 	enum aio_op op;
-	unsigned file;		 /* index of what aio_new() was given */
-	uint64_t offset, len;	 /* bytes; len only of PUNCH and ZERO */
+	unsigned file;		 /* index of what aio_new() was given; AIO_FD */
+	int fd;			 /* AIO_FD: open until the request is done */
+	uint32_t flags;		 /* AIO_FD: RWF_* of READ and WRITE, mode of FALLOCATE */
+	uint64_t offset, len;	 /* bytes; len only of PUNCH, ZERO, FALLOCATE */
 	const struct iovec *iov; /* READ, WRITE: untouched until done; at most IOV_MAX */
 	unsigned niov;
 	/* Bytes done (0 for other ops) or -errno. Not called before aio_run() or aio_wait(). */

@@ -70,9 +70,10 @@ int cpio_add(struct cpio *cpio, const char *name, mode_t mode, dev_t rdev, const
 
 	if (len > UINT32_MAX)
 		return err_set(err, EFBIG, "initramfs: %s is too large", name);
-	snprintf(header, sizeof(header), "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X",
-		 ++cpio->ino, (unsigned)mode, 0, 0, S_ISDIR(mode) ? 2 : 1, 0, (unsigned)len, 0, 0,
-		 major(rdev), minor(rdev), (unsigned)name_size, 0);
+	snprintf(header, sizeof(header),
+		 "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X", ++cpio->ino,
+		 (unsigned)mode, 0, 0, S_ISDIR(mode) ? 2 : 1, 0, (unsigned)len, 0, 0, major(rdev),
+		 minor(rdev), (unsigned)name_size, 0);
 	return put(cpio, iov, 5, err);
 }
 

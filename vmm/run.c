@@ -38,7 +38,7 @@ struct run {
 	struct run_steps steps;
 	struct cpio cpio;
 	bool hello, started, exited;
-	int status; /* of the command, once it exited */
+	int status;    /* of the command, once it exited */
 	char why[256]; /* why it could not be done in the guest */
 	uint64_t begin_ns, booted_ns, hello_ns, started_ns, exited_ns;
 };
@@ -159,8 +159,8 @@ static struct run *run_of_user(struct vm_user *user)
 	return container_of(user, struct run, user);
 }
 
-static int attach(struct vm_user *user, struct vm *vm, struct chardevs *chardevs,
-		  struct loop *loop, struct err *err)
+static int attach(struct vm_user *user, struct vm *vm, struct chardevs *chardevs, struct loop *loop,
+		  struct err *err)
 {
 	struct run *run = run_of_user(user);
 

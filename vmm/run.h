@@ -54,10 +54,11 @@ struct run_steps {
 	struct run_step {
 		char *words;
 		size_t len;
-	} *step;
+	} * step;
 };
 
-/* All that comes before the command, and the command. Free with run_steps_free(), also after failure. */
+/* All that comes before the command, and the command. Free with run_steps_free(), also after
+ * failure. */
 int run_steps_make(const struct run_config *cfg, struct run_steps *steps, struct err *err);
 void run_steps_free(struct run_steps *steps);
 /* Step number @i for a person: "mount root /newroot virtiofs". */

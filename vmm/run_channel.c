@@ -151,8 +151,8 @@ static size_t stdin_input(struct chardev_front *front, const void *data, size_t 
 	size_t done = 0;
 
 	while (ch->stdin_open && done < len && ch->stdin_credit > 0) {
-		uint32_t piece = ch->stdin_credit < AGENT_DATA_MAX ? ch->stdin_credit
-								   : AGENT_DATA_MAX;
+		uint32_t piece =
+			ch->stdin_credit < AGENT_DATA_MAX ? ch->stdin_credit : AGENT_DATA_MAX;
 
 		if (piece > len - done)
 			piece = (uint32_t)(len - done);
@@ -269,8 +269,8 @@ static void break_off(struct run_channel *ch, const char *why)
 	ch->events->broken(ch->events, why);
 }
 
-/* How long a frame of this type is; UINT32_MAX: not for us, or not a fixed length. */
-static uint32_t expected_len(uint16_t type)
+/* How long a frame of this type is; -1: not for us, or not a fixed length. */
+static int64_t expected_len(uint16_t type)
 {
 	switch (type) {
 	case AGENT_HELLO:
@@ -287,7 +287,7 @@ static uint32_t expected_len(uint16_t type)
 	case AGENT_END:
 		return 0;
 	default:
-		return UINT32_MAX;
+		return -1;
 	}
 }
 

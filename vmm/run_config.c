@@ -15,7 +15,7 @@
 #include "vmm/devices.h"
 #include "vmm/run.h"
 
-#define HANG_NS	 (60ull * 1000000000)
+#define HANG_NS	  (60ull * 1000000000)
 #define OPT_BYTES (3 * PATH_MAX)
 
 static const char *const tty_names[] = { "auto", "on", "off", NULL };
@@ -37,11 +37,13 @@ TEXT_KEYS(env_keys, "assignment", "NAME[=VALUE]", "environment variable");
 static const struct opt_key rw_keys[] = {
 	{ .name = "on", .type = OPT_BOOL, .def = "off", .help = "let the guest write to it" }, { 0 }
 };
-static const struct opt_key tty_keys[] = {
-	{ .name = "when", .type = OPT_ENUM, .values = tty_names, .def = "auto", .arg = "WHEN",
-	  .help = "whether the command gets a terminal" },
-	{ 0 }
-};
+static const struct opt_key tty_keys[] = { { .name = "when",
+					     .type = OPT_ENUM,
+					     .values = tty_names,
+					     .def = "auto",
+					     .arg = "WHEN",
+					     .help = "whether the command gets a terminal" },
+					   { 0 } };
 
 /* clang-format off */
 const struct opt run_options[] = {
@@ -115,7 +117,8 @@ static int add_root(struct run_config *cfg, struct err *err)
 	if (S_ISDIR(st.st_mode))
 		return add_share(cfg, root, "root", cfg->rw, err);
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-		return err_set(err, EINVAL, "--root %s: is neither a folder nor a disk image", root);
+		return err_set(err, EINVAL, "--root %s: is neither a folder nor a disk image",
+			       root);
 	escape(root, escaped, sizeof(escaped));
 	snprintf(value, sizeof(value), "path=%s%s", escaped, cfg->rw ? "" : ",overlay");
 	return opt_apply(cfg->vm.options, cfg, "disk", value, err);
@@ -150,10 +153,11 @@ static int find_kernel(struct run_config *cfg, struct err *err)
 	uname(&name);
 	snprintf(path, sizeof(path), "/boot/vmlinuz-%s", name.release);
 	if (access(path, R_OK) < 0)
-		return err_sys(err, errno,
-			       "no kernel given (--kernel PATH), and this host's own, %s, cannot be "
-			       "read",
-			       path);
+		return err_sys(
+			err, errno,
+			"no kernel given (--kernel PATH), and this host's own, %s, cannot be "
+			"read",
+			path);
 	cfg->vm.machine.kernel = strdup(path);
 	return cfg->vm.machine.kernel == NULL ? err_sys(err, ENOMEM, "kernel") : 0;
 }

@@ -143,9 +143,9 @@ static int overlay_step(struct run_steps *steps, const char *dir, struct err *er
 	char path[PATH_MAX + 16], upper[PATH_MAX + 32], work[PATH_MAX + 32], data[4 * PATH_MAX];
 
 	if (*dir != '/' || strpbrk(dir, ",:\\\"") != NULL)
-		return err_set(err, EINVAL,
-			       "--overlay %s: give its whole path, from /, without any of , : \\ \"",
-			       dir);
+		return err_set(
+			err, EINVAL,
+			"--overlay %s: give its whole path, from /, without any of , : \\ \"", dir);
 	snprintf(path, sizeof(path), NEW "%s", dir);
 	snprintf(upper, sizeof(upper), UPPER "%s/upper", dir);
 	snprintf(work, sizeof(work), UPPER "%s/work", dir);
@@ -159,7 +159,7 @@ static int overlay_step(struct run_steps *steps, const char *dir, struct err *er
 
 static int overlay_steps(const struct run_config *cfg, struct run_steps *steps, struct err *err)
 {
-	static const char *const usual[] = { "/etc", "/var", "/tmp", "/home",
+	static const char *const usual[] = { "/etc",  "/var", "/tmp", "/home",
 					     "/root", "/srv", "/opt", "/mnt" };
 	const struct run_word *more = cfg->overlays.items;
 	const char *root = cfg->root != NULL ? cfg->root : "";
@@ -240,10 +240,22 @@ static int system_steps(struct run_steps *steps, struct err *err)
 	if (STEP("try", "link", "/proc/self/fd", NEW "/dev/fd") < 0 ||
 	    STEP("try", "link", "/proc/self/fd/0", NEW "/dev/stdin") < 0 ||
 	    STEP("try", "link", "/proc/self/fd/1", NEW "/dev/stdout") < 0 ||
-	    STEP("try", "link", "/proc/self/fd/2", NEW "/dev/stderr") < 0 ||
-	    STEP("root", NEW) < 0)
+	    STEP("try", "link", "/proc/self/fd/2", NEW "/dev/stderr") < 0 || STEP("root", NEW) < 0)
 		return -err->code;
 	return STEP("try", "up", "lo");
+}
+
+/* "UID" or "UID:GID"; a GID that is not there is the UID. */
+static bool parse_ids(const char *text, unsigned *uid, unsigned *gid)
+{
+	char *end;
+
+	if (*text < '0' || *text > '9')
+		return false;
+	*uid = *gid = (unsigned)strtoul(text, &end, 10);
+	if (*end == ':' && end[1] >= '0' && end[1] <= '9')
+		*gid = (unsigned)strtoul(end + 1, &end, 10);
+	return *end == '\0';
 }
 
 static int user_step(const struct run_config *cfg, struct run_steps *steps, struct err *err)
@@ -251,21 +263,17 @@ static int user_step(const struct run_config *cfg, struct run_steps *steps, stru
 	char uid[16], gid[16], group[64][16];
 	const char *words[3 + 64 + 1] = { "user", uid, gid };
 	gid_t groups[64];
-	unsigned u, g;
-	int n = 0, end = 0;
+	unsigned u = 0, g = 0;
+	int n = 0;
 
 	if (cfg->user == NULL && cfg->root == NULL) {
 		u = geteuid();
 		g = getegid();
 		n = getgroups(64, groups);
-	} else if (cfg->user == NULL || strcmp(cfg->user, "root") == 0) {
-		u = g = 0;
-	} else if (sscanf(cfg->user, "%u%n:%u%n", &u, &end, &g, &end) < 1 ||
-		   cfg->user[end] != '\0') {
+	} else if (cfg->user != NULL && strcmp(cfg->user, "root") != 0 &&
+		   !parse_ids(cfg->user, &u, &g)) {
 		return err_set(err, EINVAL, "--user %s: is neither root, UID nor UID:GID",
 			       cfg->user);
-	} else if (strchr(cfg->user, ':') == NULL) {
-		g = u;
 	}
 	snprintf(uid, sizeof(uid), "%u", u);
 	snprintf(gid, sizeof(gid), "%u", g);

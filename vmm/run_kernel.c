@@ -262,8 +262,8 @@ static char *read_module(const char *dir, const char *path, size_t path_len, siz
 	int fd;
 
 	/* modules.order names what a module is made of, in trees of before 6.2. */
-	if (*path == '/' ||
-	    snprintf(full, sizeof(full), "%s/%.*s", dir, (int)path_len, path) >= (int)sizeof(full)) {
+	if (*path == '/' || snprintf(full, sizeof(full), "%s/%.*s", dir, (int)path_len, path) >=
+				    (int)sizeof(full)) {
 		err_set(err, EINVAL, "its path in the list is %.*s", (int)path_len, path);
 		return NULL;
 	}
@@ -289,36 +289,42 @@ static char *read_module(const char *dir, const char *path, size_t path_len, siz
 	return text;
 }
 
+/* Section @scn of the file in memory, which has @len bytes; NULL when it is not all in there. */
+static char *section(Elf_Scn *scn, char *file, size_t len, GElf_Shdr *header)
+{
+	if (scn == NULL || gelf_getshdr(scn, header) == NULL || header->sh_type == SHT_NOBITS ||
+	    header->sh_size == 0 || header->sh_offset > len ||
+	    header->sh_size > len - header->sh_offset)
+		return NULL;
+	return file + header->sh_offset;
+}
+
 /* The value of "depends=" in the module's .modinfo, in place; NULL when there is none. */
 static const char *depends(char *module, size_t len)
 {
-	const char *found = NULL;
+	const char *found = NULL, *names = NULL, *info;
+	GElf_Shdr header, names_header;
 	Elf_Scn *scn = NULL;
 	size_t strings;
 	Elf *elf;
 
 	elf_version(EV_CURRENT);
 	elf = elf_memory(module, len);
-	if (elf == NULL || elf_getshdrstrndx(elf, &strings) != 0)
-		goto out;
-	while (found == NULL && (scn = elf_nextscn(elf, scn)) != NULL) {
-		GElf_Shdr header;
-		const char *name;
-
-		if (gelf_getshdr(scn, &header) == NULL)
-			break;
-		name = elf_strptr(elf, strings, header.sh_name);
-		if (name == NULL || strcmp(name, ".modinfo") != 0 || header.sh_offset > len ||
-		    header.sh_size > len - header.sh_offset || header.sh_size == 0)
+	/* Not elf_strptr(), which brings zlib into the program. */
+	if (elf != NULL && elf_getshdrstrndx(elf, &strings) == 0)
+		names = section(elf_getscn(elf, strings), module, len, &names_header);
+	if (names != NULL && names[names_header.sh_size - 1] != '\0')
+		names = NULL;
+	while (names != NULL && found == NULL && (scn = elf_nextscn(elf, scn)) != NULL) {
+		info = section(scn, module, len, &header);
+		if (info == NULL || header.sh_name >= names_header.sh_size ||
+		    strcmp(names + header.sh_name, ".modinfo") != 0 ||
+		    info[header.sh_size - 1] != '\0')
 			continue;
-		module[header.sh_offset + header.sh_size - 1] = '\0';
-		for (const char *p = module + header.sh_offset,
-				*end = p + header.sh_size;
-		     p < end; p += strlen(p) + 1)
+		for (const char *p = info; p < info + header.sh_size; p += strlen(p) + 1)
 			if (strncmp(p, "depends=", 8) == 0)
 				found = p + 8;
 	}
-out:
 	elf_end(elf);
 	return found;
 }

@@ -58,8 +58,9 @@ static const struct {
 	{ "leak", "kmemleak: " },
 };
 
-static const char *const kinds[NKINDS + 1] = { "oops",	"bug",	 "warn", "lockdep", "kasan",  "ubsan",
-					       "kcsan", "kmsan", "rcu",	 "hung",    "lockup", "leak" };
+static const char *const kinds[NKINDS + 1] = { "oops",	"bug",	 "warn",   "lockdep",
+					       "kasan", "ubsan", "kcsan",  "kmsan",
+					       "rcu",	"hung",	 "lockup", "leak" };
 
 static const char panic_words[] = "Kernel panic - not syncing";
 
@@ -70,8 +71,8 @@ struct line {
 };
 
 struct run_log {
-	int fd; /* -1: no file */
-	unsigned counts;	/* kinds that count, by bit */
+	int fd;		 /* -1: no file */
+	unsigned counts; /* kinds that count, by bit */
 	uint64_t lines;
 	struct line kmsg, console;
 	char *tail[RUN_LOG_TAIL]; /* a ring; the oldest is at lines % RUN_LOG_TAIL */
@@ -98,11 +99,12 @@ static int parse_kinds(struct run_log *log, const char *list, struct err *err)
 		} else {
 			const char *near = opt_nearest(word, kinds);
 
-			return err_set(err, EINVAL,
-				       "--fail-on: '%s' is not one of oops, bug, warn, lockdep, kasan, "
-				       "ubsan, kcsan, kmsan, rcu, hung, lockup, leak, all%s%s%s",
-				       word, near != NULL ? "; did you mean '" : "",
-				       near != NULL ? near : "", near != NULL ? "'?" : "");
+			return err_set(
+				err, EINVAL,
+				"--fail-on: '%s' is not one of oops, bug, warn, lockdep, kasan, "
+				"ubsan, kcsan, kmsan, rcu, hung, lockup, leak, all%s%s%s",
+				word, near != NULL ? "; did you mean '" : "",
+				near != NULL ? near : "", near != NULL ? "'?" : "");
 		}
 		list += len + (list[len] == ',');
 	}
@@ -192,7 +194,8 @@ static void wait_for(struct run_log *log, char *text)
 {
 	if (log->nwaiting == WAITING_MAX) {
 		add(log, log->waiting[0]);
-		memmove(log->waiting, log->waiting + 1, sizeof(log->waiting[0]) * (WAITING_MAX - 1));
+		memmove(log->waiting, log->waiting + 1,
+			sizeof(log->waiting[0]) * (WAITING_MAX - 1));
 		log->nwaiting--;
 	}
 	log->waiting[log->nwaiting++] = text;
@@ -218,12 +221,16 @@ static void drop_waiting(struct run_log *log, const char *text)
  */
 static void record(struct run_log *log, const char *text)
 {
-	unsigned long long us = 0;
-	const char *message = strchr(text, ';');
+	const char *message = strchr(text, ';'), *comma = strchr(text, ',');
+	unsigned long long us;
 	char *line;
 
-	if (*text == ' ' || message == NULL || sscanf(text, "%*u,%*u,%llu", &us) != 1)
+	if (*text == ' ' || message == NULL || comma == NULL || comma > message)
 		return;
+	comma = strchr(comma + 1, ',');
+	if (comma == NULL || comma > message)
+		return;
+	us = strtoull(comma + 1, NULL, 10);
 	if (asprintf(&line, "[%5llu.%06llu] %s", us / 1000000, us % 1000000, message + 1) < 0)
 		return;
 	drop_waiting(log, line);

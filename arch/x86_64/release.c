@@ -37,8 +37,8 @@ static void find_banner(int fd, char *release, size_t size)
 	ssize_t n;
 
 	while (piece != NULL && *release == '\0' && (n = pread(fd, piece, PIECE, offset)) > 0) {
-		for (p = piece; (p = memmem(p, (size_t)(piece + n - p), banner,
-					    sizeof(banner) - 1)) != NULL;
+		for (p = piece;
+		     (p = memmem(p, (size_t)(piece + n - p), banner, sizeof(banner) - 1)) != NULL;
 		     p++) {
 			const char *word = p + sizeof(banner) - 1;
 

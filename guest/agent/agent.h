@@ -34,7 +34,7 @@ bool port_next(struct port_input *in, size_t *used, struct agent_header *header,
 
 /* --- steps.c: what the monitor wants done before the command --- */
 
-#define STEPS_WORDS_MAX 4096 /* arguments, and as many variables */
+#define STEPS_WORDS_MAX	 4096 /* arguments, and as many variables */
 #define STEPS_GROUPS_MAX 64
 
 struct job {

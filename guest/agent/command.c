@@ -104,8 +104,9 @@ int command_start(const struct job *job, struct command *cmd, bool *exec_failed)
 	if (r < 0)
 		goto fail;
 	if (cmd->pid == 0)
-		become(job, job->tty ? (int[]){ out[1], out[1], out[1] }
-				     : (int[]){ in[0], out[1], err[1] },
+		become(job,
+		       job->tty ? (int[]){ out[1], out[1], out[1] }
+				: (int[]){ in[0], out[1], err[1] },
 		       report[1]);
 	close(report[1]);
 	report[1] = -1;

@@ -325,8 +325,8 @@ static short wants(const struct output *o)
 /* All of an ended command's output is on its way. A slow reader is waited for: nothing is lost. */
 static bool drained(struct agent *a, bool passed)
 {
-	bool stuck = (a->out.fd >= 0 && a->out.credit == 0) ||
-		     (a->err.fd >= 0 && a->err.credit == 0);
+	bool stuck =
+		(a->out.fd >= 0 && a->out.credit == 0) || (a->err.fd >= 0 && a->err.credit == 0);
 
 	return !passed && !stuck;
 }

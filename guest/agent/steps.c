@@ -31,7 +31,7 @@
 #include <unistd.h>
 #include "guest/agent/agent.h"
 
-#define WORDS_MAX (STEPS_GROUPS_MAX + 3)
+#define WORDS_MAX   (STEPS_GROUPS_MAX + 3)
 #define MODULES_MAX 256
 
 static unsigned long number(const char *word, int base)
@@ -104,7 +104,8 @@ static void remove_all(int dir, dev_t device)
 			(void)unlinkat(dir, entry->d_name, 0);
 			continue;
 		}
-		int sub = openat(dir, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		int sub =
+			openat(dir, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
 		if (sub >= 0)
 			remove_all(sub, device);
