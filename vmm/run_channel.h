@@ -19,6 +19,8 @@ struct run_events {
 	/* All output that came before it is in the streams. */
 	void (*exited)(struct run_events *ev, const struct agent_exited *msg);
 	void (*alive)(struct run_events *ev);
+	/* The command has printed this; @err: on standard error. May be NULL. */
+	void (*output)(struct run_events *ev, bool err, const void *data, size_t len);
 	/* A piece of records as /dev/kmsg gives them. */
 	void (*klog)(struct run_events *ev, const char *data, size_t len);
 	/* It said what it may not, and is not listened to any more. */
