@@ -24,7 +24,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,155 +35,10 @@
 #include "vmm/base/log.h"
 #include "vmm/base/loop.h"
 #include "vmm/run_kernel.h"
-#include "vmm/run_matrix.h"
-#include "vmm/run_report.h"
+#include "vmm/run_matrix_impl.h"
 
-#define LINE_SIZE 4096 /* of output; longer ones are cut in pieces */
-#define NAME_SIZE 96
-#define AGAIN_NS  (3ull * 1000000000) /* from the first SIGTERM */
-#define KILL_NS	  (8ull * 1000000000)
-
-/* What a run prints. */
-struct output {
-	int fd; /* -1: nothing more comes */
-	int to;
-	size_t len;
-	char line[LINE_SIZE];
-};
-
-struct job {
-	unsigned kernel, command, repeat;
-	enum { JOB_WAITS, JOB_RUNS, JOB_ENDED } state;
-	pid_t pid;
-	int status;
-	uint64_t begin_ns;
-	double seconds;
-	char how[16], sentence[256];
-	struct output *out; /* [2] while it runs */
-};
-
-struct matrix {
-	struct run_config *cfg;
-	struct command {
-		char *line;	      /* of --commands; NULL: it is that of the command line */
-		char text[NAME_SIZE]; /* for a person */
-	} * command;
-	unsigned ncommands;
-	char (*kernel)[NAME_SIZE]; /* names for a person */
-	struct job *job;
-	unsigned n, next, running, ended, failed;
-	char folder[PATH_MAX]; /* for what they report */
-	struct run_report *json, *junit;
-	sigset_t old_mask;
-	int signals; /* signalfd */
-	int stopped; /* by this signal; 0: not */
-	unsigned stage;
-	uint64_t stopped_ns;
-	bool child, terminal;
-};
-
-/* --- Words for a person --- */
-
-/* @text with what would steer a terminal replaced, at most @size - 1 bytes of it. */
-static void printable(const char *text, char *to, size_t size)
-{
-	size_t i;
-
-	for (i = 0; text[i] != '\0' && i < size - 1; i++)
-		to[i] = (unsigned char)text[i] < 0x20 || text[i] == 0x7f ? '?' : text[i];
-	while (text[i] != '\0' && i > 0 && ((unsigned char)text[i] & 0xc0) == 0x80)
-		i--; /* not within a character */
-	to[i] = '\0';
-}
-
-static void progress(struct matrix *m)
-{
-	char text[160];
-
-	if (!m->terminal)
-		return;
-	snprintf(text, sizeof(text), "\r\033[K%u of %u done, %u failed, %u running", m->ended, m->n,
-		 m->failed, m->running);
-	(void)!write(STDERR_FILENO, text, strlen(text));
-}
-
-static void clear_progress(struct matrix *m)
-{
-	if (m->terminal)
-		(void)!write(STDERR_FILENO, "\r\033[K", 4);
-}
-
-__attribute__((format(printf, 2, 3))) static void say(struct matrix *m, const char *format, ...)
-{
-	char text[1024];
-	va_list ap;
-	int n;
-
-	va_start(ap, format);
-	n = vsnprintf(text, sizeof(text) - 1, format, ap);
-	va_end(ap);
-	if (n < 0)
-		return;
-	n = n < (int)sizeof(text) - 2 ? n : (int)sizeof(text) - 2;
-	text[n++] = '\n';
-	clear_progress(m);
-	(void)!write(STDERR_FILENO, text, (size_t)n);
-}
-
-static const char *command_text(const struct matrix *m, const struct job *job)
-{
-	return m->command[job->command].text;
-}
-
-/* "ok 3/12 6.12.3 make test 4.2 s" */
-static void say_result(struct matrix *m, const struct job *job)
-{
-	unsigned number = (unsigned)(job - m->job) + 1;
-
-	if (job->status == 0)
-		say(m, "ok %u/%u %s %s %.1f s", number, m->n, m->kernel[job->kernel],
-		    command_text(m, job), job->seconds);
-	else
-		say(m, "not ok %u/%u %s %s %.1f s: status %d, %s%s%s", number, m->n,
-		    m->kernel[job->kernel], command_text(m, job), job->seconds, job->status,
-		    job->how, *job->sentence != '\0' ? ": " : "", job->sentence);
-}
-
-/* One line for each kernel and command. */
-static void say_table(struct matrix *m)
-{
-	unsigned repeats = m->n / (m->ncommands * m->cfg->paths.n);
-	int kernel_width = 6, command_width = 7;
-
-	for (unsigned i = 0; i < m->cfg->paths.n; i++)
-		if ((int)strlen(m->kernel[i]) > kernel_width)
-			kernel_width = (int)strlen(m->kernel[i]);
-	for (unsigned i = 0; i < m->ncommands; i++)
-		if ((int)strlen(m->command[i].text) > command_width)
-			command_width = (int)strlen(m->command[i].text);
-	say(m, "%-*s  %-*s  %9s  %8s  %s", kernel_width, "kernel", command_width, "command", "ok",
-	    "seconds", "statuses of the others");
-	for (const struct job *row = m->job; row < m->job + m->n; row += repeats) {
-		char statuses[128] = "";
-		size_t len = 0;
-		double seconds = 0;
-		unsigned good = 0, ended = 0;
-
-		for (unsigned i = 0; i < repeats; i++) {
-			if (row[i].state != JOB_ENDED)
-				continue;
-			ended++;
-			seconds += row[i].seconds;
-			good += row[i].status == 0;
-			if (row[i].status != 0 && len < sizeof(statuses) - 8)
-				len += (size_t)snprintf(statuses + len, sizeof(statuses) - len,
-							"%s%d", len > 0 ? " " : "", row[i].status);
-		}
-		say(m, "%-*s  %-*s  %4u/%-4u  %8.1f  %s", kernel_width, m->kernel[row->kernel],
-		    command_width, command_text(m, row), good, repeats,
-		    ended > 0 ? seconds / ended : 0, statuses);
-	}
-}
+#define AGAIN_NS (3ull * 1000000000) /* from the first SIGTERM */
+#define KILL_NS	 (8ull * 1000000000)
 
 /* --- Output of the runs --- */
 
@@ -198,7 +52,7 @@ static void put_line(struct matrix *m, const struct job *job, struct output *out
 	n += (int)out->len;
 	if (n == 0 || text[n - 1] != '\n')
 		text[n++] = '\n';
-	clear_progress(m);
+	matrix_clear_progress(m);
 	for (int done = 0; done < n;) {
 		ssize_t w = write(out->to, text + done, (size_t)(n - done));
 
@@ -267,7 +121,7 @@ static int artifacts_path(const struct matrix *m, const struct job *job, char pa
 	char name[2 * NAME_SIZE];
 
 	snprintf(name, sizeof(name), "%03u-%.60s-%.60s", (unsigned)(job - m->job) + 1,
-		 m->kernel[job->kernel], command_text(m, job));
+		 m->kernel[job->kernel], m->command[job->command].text);
 	for (char *p = name; *p != '\0'; p++)
 		if (strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-",
 			   *p) == NULL)
@@ -439,12 +293,12 @@ static void ended(struct matrix *m, struct job *job, int wait_status)
 	how = json_string_value(json_object_get(run, "how"));
 	sentence = json_string_value(json_object_get(run, "sentence"));
 	snprintf(job->how, sizeof(job->how), "%s", how != NULL ? how : "cannot");
-	printable(sentence != NULL ? sentence : "", job->sentence, sizeof(job->sentence));
+	matrix_printable(sentence != NULL ? sentence : "", job->sentence, sizeof(job->sentence));
 	json_decref(run);
 	m->running--;
 	m->ended++;
 	m->failed += job->status != 0;
-	say_result(m, job);
+	matrix_show_result(m, job);
 }
 
 static void reap(struct matrix *m)
@@ -534,13 +388,13 @@ static int run_all(struct matrix *m, struct err *err)
 		}
 		if (r < 0)
 			kill_all(m, SIGTERM);
-		progress(m);
+		matrix_show_progress(m);
 		if (m->running > 0 && step(m, fds, err) < 0) {
 			r = -err->code;
 			kill_all(m, SIGKILL);
 		}
 	}
-	clear_progress(m);
+	matrix_clear_progress(m);
 out:
 	free(fds);
 	return r;
@@ -634,7 +488,7 @@ static int read_commands(struct matrix *m, const char *path, struct err *err)
 		m->command = more;
 		c = &m->command[m->ncommands++];
 		*c = (struct command){ .line = strdup(text) };
-		printable(text, c->text, sizeof(c->text));
+		matrix_printable(text, c->text, sizeof(c->text));
 		if (c->line == NULL)
 			r = err_sys(err, ENOMEM, "--commands");
 	}
@@ -660,7 +514,7 @@ static int the_command(struct matrix *m, struct err *err)
 	for (; *words != NULL && len < sizeof(text) - 1; words++)
 		len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s", len > 0 ? " " : "",
 					*words);
-	printable(text, m->command->text, sizeof(m->command->text));
+	matrix_printable(text, m->command->text, sizeof(m->command->text));
 	return 0;
 }
 
@@ -679,7 +533,7 @@ static int name_kernels(struct matrix *m, struct err *err)
 		if (arch_kernel_release(m->cfg->paths.path[i], release, sizeof(release), err) < 0)
 			return -err->code;
 		same = same || *release == '\0';
-		printable(release, m->kernel[i], NAME_SIZE);
+		matrix_printable(release, m->kernel[i], NAME_SIZE);
 		for (unsigned k = 0; k < i; k++)
 			same = same || strcmp(m->kernel[i], m->kernel[k]) == 0;
 	}
@@ -687,7 +541,7 @@ static int name_kernels(struct matrix *m, struct err *err)
 		const char *path = m->cfg->paths.path[i];
 		size_t len = strlen(path), skip = len >= NAME_SIZE ? len - NAME_SIZE + 1 : 0;
 
-		printable(path + skip, m->kernel[i], NAME_SIZE);
+		matrix_printable(path + skip, m->kernel[i], NAME_SIZE);
 	}
 	return 0;
 }
@@ -816,7 +670,7 @@ int run_matrix(struct run_config *cfg, struct err *err)
 	    watch_signals(m, err) < 0)
 		goto out;
 	if (run_all(m, err) == 0 && !m->child) {
-		say_table(m);
+		matrix_show_table(m);
 		status = all_status(m);
 	}
 	pthread_sigmask(SIG_SETMASK, &m->old_mask, NULL);
