@@ -123,9 +123,15 @@ $(BUILD)/vmm.1: vmm/vmm.1.in $(BUILD)/vmm
 	sed -e 's/@VERSION@/$(VERSION)/' -e '/@OPTIONS@/{r $@.options' -e 'd}' $< > $@
 	@rm -f $@.options
 
-install: $(BUILD)/vmm $(BUILD)/vmm.1
+$(BUILD)/vmm-run.1: vmm/vmm-run.1.in $(BUILD)/vmm
+	$(BUILD)/vmm help man-run-options > $@.options
+	sed -e 's/@VERSION@/$(VERSION)/' -e '/@OPTIONS@/{r $@.options' -e 'd}' $< > $@
+	@rm -f $@.options
+
+install: $(BUILD)/vmm $(BUILD)/vmm.1 $(BUILD)/vmm-run.1
 	install -D -m 755 $(BUILD)/vmm $(DESTDIR)$(PREFIX)/bin/vmm
 	install -D -m 644 $(BUILD)/vmm.1 $(DESTDIR)$(PREFIX)/share/man/man1/vmm.1
+	install -D -m 644 $(BUILD)/vmm-run.1 $(DESTDIR)$(PREFIX)/share/man/man1/vmm-run.1
 
 # Packages: to build, to test, for the testbed. Installed only when one is missing.
 DEPS	:= gcc make libc6-dev linux-libc-dev libelf-dev zlib1g-dev libjansson-dev liburing-dev check musl-tools \

@@ -56,7 +56,8 @@ static bool unchanged(struct fs_node *node, int fd)
 	struct statx stx;
 	bool same;
 
-	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_SYNC_AS_STAT, STATX_MTIME | STATX_SIZE, &stx) < 0)
+	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_SYNC_AS_STAT, STATX_MTIME | STATX_SIZE, &stx) <
+	    0)
 		return false;
 	same = node->seen && node->seen_size == stx.stx_size &&
 	       node->seen_sec == stx.stx_mtime.tv_sec && node->seen_nsec == stx.stx_mtime.tv_nsec;
@@ -366,7 +367,8 @@ static int sync_handle(struct fs *fs, struct fs_req *req, bool dir)
 		return -EBADF;
 	if (h->fd < 0)
 		return 0;
-	return start(fs, req, h, (in.fsync_flags & FUSE_FSYNC_FDATASYNC) != 0 ? AIO_SYNC : AIO_FSYNC);
+	return start(fs, req, h,
+		     (in.fsync_flags & FUSE_FSYNC_FDATASYNC) != 0 ? AIO_SYNC : AIO_FSYNC);
 }
 
 int fs_op_fsync(struct fs *fs, struct fs_req *req)

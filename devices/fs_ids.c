@@ -221,11 +221,9 @@ mode_t fs_ids_mode(const struct fs *fs, uint32_t mode)
 int fs_ids_made(struct fs *fs, const struct fs_req *req, const struct fs_node *parent, int fd,
 		uint32_t type, uint32_t mode, uint32_t major, uint32_t minor)
 {
-	struct fs_override o = { .uid = req->in.uid,
-				 .gid = req->in.gid,
-				 .mode = mode,
-				 .major = major,
-				 .minor = minor };
+	struct fs_override o = {
+		.uid = req->in.uid, .gid = req->in.gid, .mode = mode, .major = major, .minor = minor
+	};
 	struct fs_override dir;
 
 	if (fs->ids != FS_IDS_XATTR || !can_override(type))

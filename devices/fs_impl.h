@@ -28,7 +28,7 @@
 #define FS_OUT_MAX (128 << 10) /* bytes of an answer; the data of READ is not counted */
 #define FS_LATER   INT_MIN
 /* Attributes asked for; inode and mount are what a node is known by. */
-#define FS_STATX (STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID)
+#define FS_STATX	  (STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID)
 #define FS_XATTR_OVERRIDE "user.containers.override_stat"
 
 struct fs {
@@ -41,9 +41,9 @@ struct fs {
 	uint64_t valid; /* seconds the guest may believe names and attributes */
 	bool acl;	/* POSIX ACLs can be passed on */
 
-	int proc;	/* /proc/self/fd */
-	bool own_fs;	/* the thread has a working folder (it is fs->proc) and umask of its own */
-	mode_t umask;	/* in force; own_fs only */
+	int proc;	 /* /proc/self/fd */
+	bool own_fs;	 /* the thread has a working folder (it is fs->proc) and umask of its own */
+	mode_t umask;	 /* in force; own_fs only */
 	uint32_t fd_max; /* descriptors from here on are not for us */
 
 	/* A single file is shared: the root is a placeholder with this in it. */

@@ -9,8 +9,8 @@
  * Mount points. What is mounted inside the folder is shown when mounts=on and when it is a file
  * system that holds files; the guest is told (FUSE_ATTR_SUBMOUNT) and gives it a device number of
  * its own. Else the mount point shows as an empty folder that cannot be written: a node
- * without descriptor, of which no host file can be reached. A guest whose root this is can mount its own
- * /proc and /sys there. A single file that is mounted from such a file system: EACCES.
+ * without descriptor, of which no host file can be reached. A guest whose root this is can mount
+ * its own /proc and /sys there. A single file that is mounted from such a file system: EACCES.
  *
  * #syscalls: statx readlinkat symlinkat mknodat mkdirat unlinkat renameat2 linkat ftruncate
  * #syscalls: utimensat fstatfs fchmodat close
@@ -537,8 +537,7 @@ static int rename_entry(struct fs *fs, struct fs_req *req, uint64_t newdir, uint
 	r = check_folder(req->node);
 	if (r == 0)
 		r = check_folder(to);
-	if (r == 0 &&
-	    renameat2(req->node->fd, req->name[0], to->fd, req->name[1], flags) < 0)
+	if (r == 0 && renameat2(req->node->fd, req->name[0], to->fd, req->name[1], flags) < 0)
 		r = -errno;
 	return r;
 }

@@ -212,9 +212,7 @@ struct fs_node *fs_node_add(struct fs_nodes *t, const struct fs_key *key, uint32
 	} else {
 		return NULL;
 	}
-	*node = (struct fs_node){
-		.key = *key, .type = type, .fd = fd, .generation = generation
-	};
+	*node = (struct fs_node){ .key = *key, .type = type, .fd = fd, .generation = generation };
 	if (++t->used > t->nbuckets && t->nbuckets < t->max)
 		hash_grow(t);
 	hash_insert(t, node);

@@ -24,8 +24,8 @@ struct fs_key {
 
 struct fs_node {
 	struct fs_key key;
-	int fd;		  /* O_PATH: pins the inode, so that its number stays its own; -1 if synth */
-	uint32_t type;	  /* S_IFDIR, ...: as on the host */
+	int fd;	       /* O_PATH: pins the inode, so that its number stays its own; -1 if synth */
+	uint32_t type; /* S_IFDIR, ...: as on the host */
 	uint64_t nlookup; /* how often the guest was told of it and has not forgotten */
 	bool special;	  /* ids=xattr: a device or the like in the guest, a file on the host */
 
@@ -75,10 +75,10 @@ void fs_node_forget(struct fs_nodes *t, uint64_t id, uint64_t n);
 /* --- Handles --- */
 
 struct fs_handle {
-	int fd;		/* -1: a folder that is synthetic */
-	uint64_t node;	/* id of what was opened */
+	int fd;	       /* -1: a folder that is synthetic */
+	uint64_t node; /* id of what was opened */
 	bool dir;
-	int64_t pos;	/* folders: where the host's descriptor stands */
+	int64_t pos; /* folders: where the host's descriptor stands */
 
 	/* private */
 	unsigned holds; /* I/O in flight, and the guest */

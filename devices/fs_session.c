@@ -182,14 +182,13 @@ static const struct fs_op ops[] = {
 	[FUSE_REMOVEXATTR] = { fs_op_removexattr },
 	/* FLUSH is not here: with ENOSYS the guest asks no more, and has its own data written. */
 	[FUSE_INIT] = { op_init, 16, sizeof(struct fuse_init_out), .flags = READS | NO_NODE },
-	[FUSE_OPENDIR] = { fs_op_opendir, sizeof(struct fuse_open_in),
-			   sizeof(struct fuse_open_out), .flags = READS },
+	[FUSE_OPENDIR] = { fs_op_opendir, sizeof(struct fuse_open_in), sizeof(struct fuse_open_out),
+			   .flags = READS },
 	[FUSE_READDIR] = { fs_op_readdir, sizeof(struct fuse_read_in), .flags = READS },
 	[FUSE_RELEASEDIR] = { fs_op_releasedir, sizeof(struct fuse_release_in), .flags = READS },
 	[FUSE_FSYNCDIR] = { fs_op_fsyncdir, sizeof(struct fuse_fsync_in), .flags = READS },
 	[FUSE_CREATE] = { fs_op_create, sizeof(struct fuse_create_in),
-			  sizeof(struct fuse_entry_out) + sizeof(struct fuse_open_out),
-			  NAMES_ONE },
+			  sizeof(struct fuse_entry_out) + sizeof(struct fuse_open_out), NAMES_ONE },
 	/* INTERRUPT is not here: nothing that runs can be interrupted, and ENOSYS says so. */
 	[FUSE_DESTROY] = { op_destroy, .flags = READS | NO_NODE },
 	[FUSE_BATCH_FORGET] = { fs_op_batch_forget, sizeof(struct fuse_batch_forget_in),
@@ -409,8 +408,8 @@ struct fs *fs_new(const struct fs_config *cfg, const char *name, void (*ready)(v
 		    : cfg->cache == FS_CACHE_AUTO ? VALID_AUTO
 						  : 0;
 	/* ACLs name users: right when ids are the same on both sides. */
-	fs->acl = cfg->ids == FS_IDS_HOST || (cfg->ids == FS_IDS_MAP && fs->uid == fs->euid &&
-					      fs->gid == fs->egid);
+	fs->acl = cfg->ids == FS_IDS_HOST ||
+		  (cfg->ids == FS_IDS_MAP && fs->uid == fs->euid && fs->gid == fs->egid);
 	fs->proc = fs->file = -1;
 	fs->ready = ready;
 	fs->answered = answered;

@@ -57,8 +57,7 @@ ssize_t fs_xattr_get(struct fs *fs, int fd, const char *name, void *buf, size_t 
 	return n < 0 ? -errno : n;
 }
 
-int fs_xattr_set(struct fs *fs, int fd, const char *name, const void *value, size_t size,
-		 int flags)
+int fs_xattr_set(struct fs *fs, int fd, const char *name, const void *value, size_t size, int flags)
 {
 	char path[32];
 
@@ -112,8 +111,7 @@ int fs_op_setxattr(struct fs *fs, struct fs_req *req)
 
 		r = fs_stat(fs, node, &stx);
 		if (r == 0 && (stx.stx_mode & S_ISGID) != 0)
-			r = fs_ids_change(fs, node->fd, node->type, stx.stx_mode & 05777, ~0u,
-					  ~0u);
+			r = fs_ids_change(fs, node->fd, node->type, stx.stx_mode & 05777, ~0u, ~0u);
 	}
 	return r;
 }

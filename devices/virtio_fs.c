@@ -204,8 +204,10 @@ static void share_quiesce(struct virtio_device *vdev)
 static void share_state(struct virtio_device *vdev, struct state *st)
 {
 	if (!state_loading(st) && (vdev->status & VIRTIO_CONFIG_S_DRIVER_OK) != 0)
-		state_fail(st, "%s: a folder that is in use cannot be saved; unmount it first, and "
-			       "unbind its driver", vdev->name);
+		state_fail(st,
+			   "%s: a folder that is in use cannot be saved; unmount it first, and "
+			   "unbind its driver",
+			   vdev->name);
 }
 
 static void share_destroy(struct virtio_device *vdev)
@@ -294,8 +296,7 @@ static int setup(struct share *share, struct err *err)
 }
 
 static int share_init(struct share *share, const struct share_options *o, unsigned index,
-		      const struct virtio_host *host, const struct virtio_ops *ops,
-		      struct err *err)
+		      const struct virtio_host *host, const struct virtio_ops *ops, struct err *err)
 {
 	unsigned nqueues = 1 + (unsigned)o->queues;
 	struct fs_config cfg = {

@@ -20,7 +20,7 @@ static const char usage[] =
 	"usage: vmm [boot] --kernel PATH [OPTIONS]   boot a machine\n"
 	"       vmm run [OPTIONS] -- COMMAND...      run a command in a test kernel\n"
 	"       vmm version                          print the version\n"
-	"       vmm help                             explain every option\n";
+	"       vmm help [run]                       explain every option\n";
 
 /* The VM whose terminal a crash must put back. */
 static struct vm *volatile current_vm;
@@ -55,11 +55,14 @@ static int flush_stdout(void)
 	return STATUS_CANNOT;
 }
 
-/* The usage and every option, or, with @man, the options as a part of the manual page. */
-static int print_help(bool man)
+/*
+ * The usage and every option, or, with @man, the options as a part of the manual page. @more: what
+ * `vmm run` has besides, or NULL.
+ */
+static int print_help(const struct opt *more, bool man)
 {
 	struct err err = ERR_INIT;
-	struct opt *options = vm_options_new(NULL, &err);
+	struct opt *options = vm_options_new(more, &err);
 
 	if (options == NULL)
 		return fail(&err);
@@ -107,7 +110,7 @@ static int boot(int argc, char **argv)
 		goto out;
 	}
 	if (cfg.help) {
-		status = print_help(false);
+		status = print_help(NULL, false);
 		goto out;
 	}
 	if (cfg.verbose)
@@ -128,16 +131,34 @@ out:
 	return status;
 }
 
+static int run(int argc, char **argv)
+{
+	int status = run_main(argc, argv, running);
+
+	return status == RUN_HELP ? print_help(run_options, false) : status;
+}
+
 static int help(int argc, char **argv)
 {
-	/* What the Makefile puts into the manual page. */
-	if (argc == 1 && strcmp(argv[0], "man-options") == 0)
-		return print_help(true);
-	if (argc > 0) {
-		log_error("help: there is no topic '%s'", argv[0]);
-		return STATUS_CANNOT;
+	static const char *const topics[] = { "boot", "run", NULL };
+	const char *topic = argc > 0 ? argv[0] : "boot", *near;
+
+	if (argc <= 1 && strcmp(topic, "boot") == 0)
+		return print_help(NULL, false);
+	if (argc <= 1 && strcmp(topic, "run") == 0)
+		return print_help(run_options, false);
+	/* What the Makefile puts into the manual pages. */
+	if (argc == 1 && strcmp(topic, "man-options") == 0)
+		return print_help(NULL, true);
+	if (argc == 1 && strcmp(topic, "man-run-options") == 0) {
+		opt_print_man(run_options, stdout);
+		return flush_stdout();
 	}
-	return print_help(false);
+	near = opt_nearest(topic, topics);
+	log_error("help: there is no topic '%s' (valid: boot, run%s%s%s)", topic,
+		  near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
+		  near != NULL ? "'?" : "");
+	return STATUS_CANNOT;
 }
 
 /*
@@ -192,7 +213,7 @@ int main(int argc, char **argv)
 	if (strcmp(argv[1], "boot") == 0)
 		return boot(argc - 2, argv + 2);
 	if (strcmp(argv[1], "run") == 0)
-		return run_main(argc - 2, argv + 2, running);
+		return run(argc - 2, argv + 2);
 	if (strcmp(argv[1], "help") == 0)
 		return help(argc - 2, argv + 2);
 	if (strcmp(argv[1], "version") == 0 || strcmp(argv[1], "--version") == 0)

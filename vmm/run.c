@@ -414,6 +414,16 @@ static int report(struct run *run, int status, const struct err *err)
 	return status == 0 ? STATUS_CANNOT : status;
 }
 
+/* --dry-run: the effective configuration, for --config. */
+static int print_config(const struct run *run)
+{
+	char *json = vm_config_json(&run->cfg.vm);
+	int r = json == NULL || puts(json) < 0 || fflush(stdout) != 0;
+
+	free(json);
+	return r ? STATUS_CANNOT : 0;
+}
+
 /* One run. The configuration is there. */
 static int run_one(struct run *run, void (*running)(struct vm *vm), struct err *err)
 {
@@ -424,6 +434,11 @@ static int run_one(struct run *run, void (*running)(struct vm *vm), struct err *
 	run->vm = vm_build(&run->cfg.vm, &run->user, err);
 	if (run->vm == NULL)
 		return status;
+	if (run->cfg.vm.dry_run) {
+		status = print_config(run);
+		vm_free(run->vm);
+		return status;
+	}
 	running(run->vm);
 	run->booted_ns = loop_now_ns();
 	status = vm_run(run->vm);
@@ -451,20 +466,20 @@ int run_main(int argc, char **argv, void (*running)(struct vm *vm))
 	if (run_config_parse(&run->cfg, argc, argv, &err) < 0)
 		goto out;
 	if (run->cfg.vm.help) {
-		opt_print_help(run->cfg.vm.options, stdout);
-		status = fflush(stdout) == 0 ? 0 : STATUS_CANNOT;
+		status = RUN_HELP;
 		goto out;
 	}
 	if (run_matrix_wanted(&run->cfg)) {
-		status = run_matrix(&run->cfg, &err);
-		if (status >= 0 || err.code != 0)
+		int all = run_matrix(&run->cfg, &err);
+
+		if (all >= 0)
+			status = all;
+		if (all >= 0 || err.code != 0)
 			goto out;
 		run->begin_ns = loop_now_ns(); /* one of them */
 	}
 	status = run_one(run, running, &err);
 out:
-	if (status < 0)
-		status = STATUS_CANNOT;
 	if (err.code != 0)
 		log_error("%s", err.msg);
 	if (run->record != NULL)

@@ -74,7 +74,13 @@ void run_steps_explain(const struct run_steps *steps, unsigned i, char *text, si
 
 /* --- run.c --- */
 
-/* Does it all; returns the program's exit status. */
+/* Of run_main(), and no exit status: help was asked for. */
+#define RUN_HELP (-1)
+
+/*
+ * Does it all; returns the program's exit status. @running is told of the VM that runs, and that
+ * (NULL) it no longer does.
+ */
 int run_main(int argc, char **argv, void (*running)(struct vm *vm));
 
 #endif

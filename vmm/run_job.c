@@ -149,7 +149,9 @@ static int overlay_step(struct run_steps *steps, const char *dir, struct err *er
 	snprintf(path, sizeof(path), NEW "%s", dir);
 	snprintf(upper, sizeof(upper), UPPER "%s/upper", dir);
 	snprintf(work, sizeof(work), UPPER "%s/work", dir);
-	snprintf(data, sizeof(data), "lowerdir=%s,upperdir=%s,workdir=%s", path, upper, work);
+	/* The dot: what is mounted there on the host shall be mounted here before it is looked at.
+	 */
+	snprintf(data, sizeof(data), "lowerdir=%s/.,upperdir=%s,workdir=%s", path, upper, work);
 	/* With the mode that programs expect; the lower folder's own is not known here. */
 	if (STEP("mkdir", upper, strcmp(dir, "/tmp") == 0 ? "1777" : "755") < 0 ||
 	    STEP("mkdir", work, "755") < 0)

@@ -630,7 +630,7 @@ static void matrix_fini(struct matrix *m)
 
 bool run_matrix_wanted(const struct run_config *cfg)
 {
-	return cfg->repeat > 1 || cfg->paths.n > 1 || cfg->commands != NULL;
+	return !cfg->vm.dry_run && (cfg->repeat > 1 || cfg->paths.n > 1 || cfg->commands != NULL);
 }
 
 static int check(const struct run_config *cfg, struct err *err)

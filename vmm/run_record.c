@@ -71,7 +71,7 @@ static int open_report(struct run_record *rec, const char *path, enum run_format
 {
 	struct run_report *report;
 
-	if (path == NULL)
+	if (path == NULL || rec->cfg->vm.dry_run)
 		return 0;
 	report = run_report_open(path, format, err);
 	if (report == NULL)
@@ -86,7 +86,7 @@ static int open_artifacts(struct run_record *rec, struct err *err)
 	const char *dir = rec->cfg->artifacts;
 	char path[PATH_MAX];
 
-	if (dir == NULL)
+	if (dir == NULL || rec->cfg->vm.dry_run)
 		return 0;
 	if (mkdir(dir, 0777) < 0 && errno != EEXIST)
 		return err_sys(err, errno, "--artifacts %s: cannot make the folder", dir);

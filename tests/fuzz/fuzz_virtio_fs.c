@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * A shared folder and a guest that says anything: FUSE requests made of what earlier replies gave
- * (nodes, handles), names good and bad, and numbers; then bent: bits changed, cut short, lengths that
- * lie, little room, odd pieces; resets amidst them. Checked: a reply is well-formed and has the
- * request's number; it never holds the secret that lies beside the folder; the secret and its folder are
- * as they were; every request comes back, or the device asks for a reset; the host's memory (ASan).
+ * (nodes, handles), names good and bad, and numbers; then bent: bits changed, cut short, lengths
+ * that lie, little room, odd pieces; resets amidst them. Checked: a reply is well-formed and has
+ * the request's number; it never holds the secret that lies beside the folder; the secret and its
+ * folder are as they were; every request comes back, or the device asks for a reset; the host's
+ * memory (ASan).
  *
  * Input: 1 byte: which of the shares; then operations, 1 byte each and its operands: see operate().
  *
- * The folder is in a tmpfs of its own of 16 MiB where that is allowed (root); elsewhere in /tmp, with
- * files of at most 1 MiB.
+ * The folder is in a tmpfs of its own of 16 MiB where that is allowed (root); elsewhere in /tmp,
+ * with files of at most 1 MiB.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -343,9 +344,23 @@ static int64_t send_message(struct machine *m, unsigned q, uint32_t len, unsigne
 
 /* --- Requests --- */
 
-static const char *const names[] = { "f",	"d",  "g",  "l",	 "e",	   "p",
-				     "n",	"o",  "..", ".",	 "",	   "/",
-				     "../outside/secret", "d/g", "user.x", "secret", "e/secret",
+static const char *const names[] = { "f",
+				     "d",
+				     "g",
+				     "l",
+				     "e",
+				     "p",
+				     "n",
+				     "o",
+				     "..",
+				     ".",
+				     "",
+				     "/",
+				     "../outside/secret",
+				     "d/g",
+				     "user.x",
+				     "secret",
+				     "e/secret",
 				     "user.containers.override_stat" };
 
 static const char *pick_name(struct input *in)

@@ -189,7 +189,10 @@ START_TEST(frames_cut_anywhere)
 	for (int i = 0; i < 4; i++) {
 		memcpy(all + n, &h[i], sizeof(h[i]));
 		n += sizeof(h[i]);
-		memcpy(all + n, i == 0 ? (void *)&hello : i == 2 ? (void *)"klog\n" : (void *)&end,
+		memcpy(all + n,
+		       i == 0	? (void *)&hello
+		       : i == 2 ? (void *)"klog\n"
+				: (void *)&end,
 		       h[i].len);
 		n += h[i].len;
 	}

@@ -141,8 +141,7 @@ START_TEST(panics_and_files)
 	close(fd);
 	unlink(path);
 	ck_assert_ptr_null(run_log_new("/nonexistent/log", NULL, &err));
-	ck_assert_str_eq(err.msg,
-			 "--log /nonexistent/log: cannot open: No such file or directory");
+	ck_assert_str_eq(err.msg, "--log /nonexistent/log: cannot open: No such file or directory");
 }
 END_TEST
 
