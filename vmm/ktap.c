@@ -519,14 +519,20 @@ static bool subtest(struct ktap *k, const char *text, size_t indent)
 	return true;
 }
 
-static bool bail_out(struct ktap *k, const char *text)
+/* "Bail out! why": the test program gave up. */
+static bool bail_out(struct ktap *k, const char *text, size_t indent, bool hashed)
 {
-	if (k->depth == 0 || strncasecmp(text, "Bail out!", 9) != 0)
+	unsigned at = hashed ? level_at(k, indent, true) : 1;
+
+	if (k->depth == 0 || at == 0 || strncasecmp(text, "Bail out!", 9) != 0)
 		return false;
-	add(k, 0, k->n, 0, KTAP_FAIL, strdup("Bail out!"), trimmed(text + 9, strlen(text + 9)));
-	k->level[0].plan = NO_PLAN; /* enough is said */
-	k->level[0].seen++;
-	end_levels(k, 0);
+	end_levels(k, at);
+	add(k, at - 1, k->n, 0, KTAP_FAIL, strdup("Bail out!"),
+	    trimmed(text + 9, strlen(text + 9)));
+	k->level[at - 1].plan = NO_PLAN; /* enough is said */
+	k->level[at - 1].seen++;
+	if (at == 1)
+		end_levels(k, 0);
 	return true;
 }
 
@@ -568,7 +574,7 @@ static void line(struct ktap *k, const char *text)
 		return;
 	k->after_result = false;
 	if (version(k, rest, indent, false) || k->depth == 0 || plan(k, rest, indent, false) ||
-	    result(k, rest, indent, false) || subtest(k, rest, indent) || bail_out(k, rest))
+	    result(k, rest, indent, false) || subtest(k, rest, indent) || bail_out(k, rest, indent, false))
 		return;
 	for (hashed = indent; *rest == ' ' || strncmp(rest, "# ", 2) == 0; rest = text + hashed)
 		hashed += *rest == ' ' ? 1 : 2;
