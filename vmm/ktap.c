@@ -574,12 +574,13 @@ static void line(struct ktap *k, const char *text)
 		return;
 	k->after_result = false;
 	if (version(k, rest, indent, false) || k->depth == 0 || plan(k, rest, indent, false) ||
-	    result(k, rest, indent, false) || subtest(k, rest, indent) || bail_out(k, rest, indent, false))
+	    result(k, rest, indent, false) || subtest(k, rest, indent) ||
+	    bail_out(k, rest, indent, false))
 		return;
 	for (hashed = indent; *rest == ' ' || strncmp(rest, "# ", 2) == 0; rest = text + hashed)
 		hashed += *rest == ' ' ? 1 : 2;
 	if (hashed > indent && (version(k, rest, hashed, true) || plan(k, rest, hashed, true) ||
-				result(k, rest, hashed, true)))
+				result(k, rest, hashed, true) || bail_out(k, rest, hashed, true)))
 		return;
 	if (!complete(k))
 		keep_diag(k, text);

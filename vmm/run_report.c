@@ -345,6 +345,11 @@ static int open_file(struct run_report *report, struct err *err)
 	return 0;
 }
 
+static int failed(struct run_report *report, int code, struct err *err)
+{
+	return err_sys(err, code, "%s %s: cannot write", option_of(report->format), report->path);
+}
+
 struct run_report *run_report_open(const char *path, enum run_format format, struct err *err)
 {
 	struct run_report *report = calloc(1, sizeof(*report));
@@ -360,13 +365,14 @@ struct run_report *run_report_open(const char *path, enum run_format format, str
 		return NULL;
 	}
 	begin(report);
-	fflush(report->file); /* a process that is forked has nothing to write */
+	/* What cannot be written is told early, and a process that is forked has nothing to write.
+	 */
+	if (fflush(report->file) != 0) {
+		failed(report, errno, err);
+		run_report_drop(report);
+		return NULL;
+	}
 	return report;
-}
-
-static int failed(struct run_report *report, int code, struct err *err)
-{
-	return err_sys(err, code, "%s %s: cannot write", option_of(report->format), report->path);
 }
 
 int run_report_add(struct run_report *report, const json_t *run, struct err *err)
@@ -379,7 +385,7 @@ int run_report_add(struct run_report *report, const json_t *run, struct err *err
 			return failed(report, errno != 0 ? errno : EIO, err);
 	}
 	report->n++;
-	return ferror(report->file) ? failed(report, errno, err) : 0;
+	return fflush(report->file) != 0 ? failed(report, errno, err) : 0;
 }
 
 int run_report_close(struct run_report *report, int status, struct err *err)
