@@ -462,7 +462,7 @@ int run_main(int argc, char **argv, void (*running)(struct vm *vm))
 	run->cpio.fd = -1;
 	run->user = (struct vm_user){ attach, detach, printed, signalled, resized };
 	run->events = (struct run_events){ on_hello, on_failed, on_started, on_exited,
-					   on_alive, on_output, on_klog,    on_broken };
+					   on_alive, on_klog,	on_broken,  on_output };
 	if (run_config_parse(&run->cfg, argc, argv, &err) < 0)
 		goto out;
 	if (run->cfg.vm.help) {

@@ -19,12 +19,12 @@ struct run_events {
 	/* All output that came before it is in the streams. */
 	void (*exited)(struct run_events *ev, const struct agent_exited *msg);
 	void (*alive)(struct run_events *ev);
-	/* The command has printed this; @err: on standard error. May be NULL. */
-	void (*output)(struct run_events *ev, bool err, const void *data, size_t len);
 	/* A piece of records as /dev/kmsg gives them. */
 	void (*klog)(struct run_events *ev, const char *data, size_t len);
 	/* It said what it may not, and is not listened to any more. */
 	void (*broken)(struct run_events *ev, const char *why);
+	/* The command has printed this; @err: on standard error. May be NULL. */
+	void (*output)(struct run_events *ev, bool err, const void *data, size_t len);
 };
 
 /* NULL with @err filled when out of memory. @events (borrowed) outlives it. */
