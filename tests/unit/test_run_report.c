@@ -309,12 +309,16 @@ START_TEST(test_glob)
 	ck_assert_uint_eq(paths.n, 2);
 	ck_assert_str_eq(paths.path[0], "v6.9/boot/k");
 	ck_assert_str_eq(paths.path[1], "v6.10/boot/k");
+	ck_assert_int_eq(run_glob("[!o]6*.[0-9-]?*/boot/k", &paths, &err), 0);
+	ck_assert_uint_eq(paths.n, 3);
+	ck_assert_str_eq(paths.path[2], "v6.10/boot/k");
+	ck_assert_int_eq(run_glob("*[", &paths, &err), -ENOENT);
 	ck_assert_int_eq(run_glob("not there", &paths, &err), 0);
-	ck_assert_str_eq(paths.path[2], "not there");
+	ck_assert_str_eq(paths.path[3], "not there");
 	ck_assert_int_eq(run_glob("*/b*/none", &paths, &err), -ENOENT);
 	ck_assert_str_eq(err.msg, "there is no file */b*/none");
 	ck_assert_int_eq(run_glob("*/boot/k/", &paths, &err), -ENOENT);
-	for (unsigned i = 3; i < RUN_GLOB_MAX; i++)
+	for (unsigned i = 4; i < RUN_GLOB_MAX; i++)
 		ck_assert_int_eq(run_glob("x", &paths, &err), 0);
 	ck_assert_int_eq(run_glob("other/?", &paths, &err), -E2BIG);
 	run_paths_fini(&paths);
