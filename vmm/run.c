@@ -12,6 +12,7 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,8 @@
 #include "vmm/devices.h"
 #include "vmm/run.h"
 #include "vmm/run_log.h"
+#include "vmm/run_matrix.h"
+#include "vmm/run_record.h"
 #include "vmm/vm.h"
 
 #define STATUS_NOT_EXECUTABLE 126
@@ -35,12 +38,16 @@ struct run {
 	struct vm *vm;
 	struct run_channel *ch;
 	struct run_log *log;
+	struct run_record *record;
 	struct run_steps steps;
 	struct cpio cpio;
 	bool hello, started, exited;
 	int status;    /* of the command, once it exited */
 	char why[256]; /* why it could not be done in the guest */
-	uint64_t begin_ns, booted_ns, hello_ns, started_ns, exited_ns;
+	int signal;    /* that killed the command; 0: none */
+	enum run_how how;
+	char sentence[ERR_MSG_MAX]; /* what it came to */
+	uint64_t begin_ns, booted_ns, hello_ns, started_ns, exited_ns, ended_ns;
 };
 
 /* --- What the agent says --- */
@@ -131,6 +138,7 @@ static void on_exited(struct run_events *ev, const struct agent_exited *msg)
 	run->exited = true;
 	run->exited_ns = loop_now_ns();
 	run->status = status_of(msg);
+	run->signal = msg->how == AGENT_END_SIGNAL ? (int)(msg->value & 0x7f) : 0;
 	vm_end(run->vm, run->status);
 }
 
@@ -141,7 +149,15 @@ static void on_alive(struct run_events *ev)
 
 static void on_klog(struct run_events *ev, const char *data, size_t len)
 {
-	run_log_kmsg(run_of(ev)->log, data, len);
+	struct run *run = run_of(ev);
+
+	run_log_kmsg(run->log, data, len);
+	run_record_kmsg(run->record, data, len);
+}
+
+static void on_output(struct run_events *ev, bool err, const void *data, size_t len)
+{
+	run_record_output(run_of(ev)->record, err, data, len);
 }
 
 static void on_broken(struct run_events *ev, const char *why)
@@ -178,6 +194,7 @@ static void printed(struct vm_user *user, const char *data, size_t len)
 	struct run *run = run_of_user(user);
 
 	run_log_console(run->log, data, len);
+	run_record_console(run->record, data, len);
 	if (run->cfg.vm.verbose)
 		(void)!write(STDERR_FILENO, data, len);
 }
@@ -238,15 +255,15 @@ static int make_cmdline(struct run *run, struct err *err)
 	return 0;
 }
 
-static int prepare(struct run *run, int argc, char **argv, struct err *err)
+/* Everything that is needed to build the VM. */
+static int prepare(struct run *run, struct err *err)
 {
-	if (run_config_parse(&run->cfg, argc, argv, err) < 0)
-		return -err->code;
-	if (run->cfg.vm.help)
-		return 0;
 	if (run->cfg.vm.verbose)
 		log_set_level(LOG_INFO);
-	run->log = run_log_new(run->cfg.log, run->cfg.fail_on, err);
+	run->record = run_record_new(&run->cfg, err);
+	if (run->record == NULL)
+		return -err->code;
+	run->log = run_log_new(run_record_log(run->record), run->cfg.fail_on, err);
 	if (run->log == NULL || run_steps_make(&run->cfg, &run->steps, err) < 0 ||
 	    make_cmdline(run, err) < 0 || run_job_initramfs(&run->cfg, &run->cpio, err) < 0)
 		return -err->code;
@@ -258,10 +275,15 @@ static int prepare(struct run *run, int argc, char **argv, struct err *err)
 	return 0;
 }
 
-static void show_line(void *owner, const char *text)
+/* What it came to, for a person and the report. */
+__attribute__((format(printf, 2, 3))) static void say(struct run *run, const char *format, ...)
 {
-	(void)owner;
-	log_error("  %s", text);
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(run->sentence, sizeof(run->sentence), format, ap);
+	va_end(ap);
+	log_error("%s", run->sentence);
 }
 
 /* Times in ms since the program began, of what was reached. */
@@ -276,37 +298,123 @@ static void log_times(const struct run *run)
 		 ms[2], ms[3]);
 }
 
+/* The command has ended, with run->status. */
+static int conclude_exited(struct run *run, bool tests_failed, const char *tests)
+{
+	const char *kind, *complaint = run_log_complaint(run->log, &kind);
+
+	run->how = run->signal > 0 ? RUN_SIGNAL : RUN_EXITED;
+	if (run->why[0] != '\0') {
+		run->how = RUN_NOT_EXECUTED;
+		say(run, "%s", run->why);
+	}
+	if (complaint != NULL)
+		say(run, "the kernel complained (%s): %s", kind, complaint);
+	else if (tests_failed)
+		say(run, "%s", tests);
+	if (run->status != 0)
+		return run->status;
+	if (complaint != NULL)
+		run->how = RUN_COMPLAINED;
+	else if (tests_failed)
+		run->how = RUN_TESTS_FAILED;
+	return complaint != NULL ? STATUS_COMPLAINED : tests_failed ? STATUS_TESTS_FAILED : 0;
+}
+
+/* The end of the kernel log, and what of it tells most. */
+static void show_death(struct run *run)
+{
+	const char *panic = run_log_panic(run->log);
+	char *const *line;
+	unsigned n = run_record_tail(run->record, run->log, &line);
+
+	for (unsigned i = 0; !run->cfg.vm.verbose && i < n; i++)
+		log_error("  %s", line[i]);
+	if (panic != NULL)
+		say(run, "%s", panic);
+	else if (run_log_lines(run->log) == 0)
+		say(run, "the kernel said nothing; --verbose shows more");
+	if (run->sentence[0] == '\0')
+		snprintf(run->sentence, sizeof(run->sentence), "%s",
+			 run->how == RUN_PANIC	? "the kernel panicked"
+			 : run->how == RUN_HANG ? "no sign of life for --hang-timeout"
+						: "the guest died");
+}
+
 /* What became of it, in one line where there is something to say. */
 static int conclude(struct run *run, int status)
 {
-	const char *kind, *complaint, *panic;
+	char tests[384] = "";
+	bool tests_failed;
 
 	run_log_end(run->log);
-	complaint = run_log_complaint(run->log, &kind);
-	panic = run_log_panic(run->log);
+	tests_failed = run_record_end(run->record, tests, sizeof(tests));
 	log_times(run);
-	if (run->exited) {
-		if (run->why[0] != '\0')
-			log_error("%s", run->why);
-		if (complaint == NULL)
-			return status;
-		log_error("the kernel complained (%s): %s", kind, complaint);
-		return run->status == 0 ? STATUS_COMPLAINED : run->status;
-	}
+	if (run->exited)
+		return conclude_exited(run, tests_failed, tests);
 	if (run->why[0] != '\0') {
-		log_error("%s", run->why);
-	} else if (status == STATUS_POWEROFF) {
-		log_error("the guest powered off before the command had ended");
+		say(run, "%s", run->why);
+		return status;
+	}
+	switch (status) {
+	case STATUS_POWEROFF:
+		run->how = RUN_DIED;
+		say(run, "the guest powered off before the command had ended");
 		return STATUS_DIED;
-	} else if (status == STATUS_PANIC || status == STATUS_DIED || status == STATUS_HUNG) {
-		if (!run->cfg.vm.verbose)
-			run_log_tail(run->log, show_line, NULL);
-		if (run_log_lines(run->log) == 0)
-			log_error("the kernel said nothing; --verbose shows more");
-		if (panic != NULL)
-			log_error("%s", panic);
+	case STATUS_PANIC:
+	case STATUS_HUNG:
+	case STATUS_DIED:
+		run->how = status == STATUS_PANIC  ? RUN_PANIC
+			   : status == STATUS_HUNG ? RUN_HANG
+						   : RUN_DIED;
+		show_death(run);
+		break;
+	case STATUS_TIMEOUT:
+		run->how = RUN_TIMEOUT; /* vm.c has said it */
+		snprintf(run->sentence, sizeof(run->sentence), "--timeout is reached");
+		break;
+	case STATUS_CANNOT:
+		break;
+	default:
+		run->how = RUN_STOPPED;
+		break;
 	}
 	return status;
+}
+
+static double ms_between(uint64_t from, uint64_t to)
+{
+	return from > 0 && to > 0 ? (double)(to - from) / 1e6 : -1;
+}
+
+/* The reports. The status, which is another one when they cannot be written. */
+static int report(struct run *run, int status, const struct err *err)
+{
+	struct run_result result = {
+		.how = run->how,
+		.status = status,
+		.signal = run->signal,
+		.sentence = err->code != 0	     ? err->msg
+			    : *run->sentence != '\0' ? run->sentence
+						     : NULL,
+		.ms = { ms_between(run->begin_ns, run->booted_ns),
+			ms_between(run->booted_ns, run->hello_ns),
+			ms_between(run->hello_ns, run->started_ns),
+			ms_between(run->started_ns, run->exited_ns),
+			ms_between(run->exited_ns, run->ended_ns) },
+		.total_ms = ms_between(run->begin_ns, loop_now_ns()),
+	};
+	struct err mine = ERR_INIT;
+
+	if (run->log != NULL) {
+		result.log_lines = run_log_lines(run->log);
+		result.complaint = run_log_complaint(run->log, &result.complaint_kind);
+		result.panic = run_log_panic(run->log);
+	}
+	if (run_record_write(run->record, &result, run->cfg.vm.machine.cmdline, &mine) == 0)
+		return status;
+	log_error("%s", mine.msg);
+	return status == 0 ? STATUS_CANNOT : status;
 }
 
 /* --dry-run: the effective configuration, for --config. */
@@ -317,6 +425,30 @@ static int print_config(const struct run *run)
 
 	free(json);
 	return r ? STATUS_CANNOT : 0;
+}
+
+/* One run. The configuration is there. */
+static int run_one(struct run *run, void (*running)(struct vm *vm), struct err *err)
+{
+	int status = STATUS_CANNOT;
+
+	if (prepare(run, err) < 0)
+		return status;
+	run->vm = vm_build(&run->cfg.vm, &run->user, err);
+	if (run->vm == NULL)
+		return status;
+	if (run->cfg.vm.dry_run) {
+		status = print_config(run);
+		vm_free(run->vm);
+		return status;
+	}
+	running(run->vm);
+	run->booted_ns = loop_now_ns();
+	status = vm_run(run->vm);
+	running(NULL);
+	vm_free(run->vm);
+	run->ended_ns = loop_now_ns();
+	return conclude(run, status);
 }
 
 int run_main(int argc, char **argv, void (*running)(struct vm *vm))
@@ -333,32 +465,31 @@ int run_main(int argc, char **argv, void (*running)(struct vm *vm))
 	run->cpio.fd = -1;
 	run->user = (struct vm_user){ attach, detach, printed, signalled, resized };
 	run->events = (struct run_events){ on_hello, on_failed, on_started, on_exited,
-					   on_alive, on_klog,	on_broken };
-	if (prepare(run, argc, argv, &err) < 0)
+					   on_alive, on_klog,	on_broken,  on_output };
+	if (run_config_parse(&run->cfg, argc, argv, &err) < 0)
 		goto out;
 	if (run->cfg.vm.help) {
 		status = RUN_HELP;
 		goto out;
 	}
-	run->vm = vm_build(&run->cfg.vm, &run->user, &err);
-	if (run->vm == NULL)
-		goto out;
-	if (run->cfg.vm.dry_run) {
-		status = print_config(run);
-		vm_free(run->vm);
-		goto out;
+	if (run_matrix_wanted(&run->cfg)) {
+		int all = run_matrix(&run->cfg, &err);
+
+		if (all >= 0)
+			status = all;
+		if (all >= 0 || err.code != 0)
+			goto out;
+		run->begin_ns = loop_now_ns(); /* one of them */
 	}
-	running(run->vm);
-	run->booted_ns = loop_now_ns();
-	status = vm_run(run->vm);
-	running(NULL);
-	vm_free(run->vm);
-	status = conclude(run, status);
+	status = run_one(run, running, &err);
 out:
 	if (err.code != 0)
 		log_error("%s", err.msg);
+	if (run->record != NULL)
+		status = report(run, status, &err);
 	run_channel_free(run->ch);
 	run_log_free(run->log);
+	run_record_free(run->record);
 	run_steps_free(&run->steps);
 	cpio_fini(&run->cpio);
 	run_config_free(&run->cfg);

@@ -2,7 +2,8 @@
 /*
  * `vmm run`: one command in a kernel to be tested, with the host's files, as if it ran here.
  * run.c has its life, run_config.c the options, run_job.c what the guest is told, run_kernel.c
- * the kernel's modules, run_channel.c the line to the agent, run_log.c the kernel's log.
+ * the kernel's modules, run_channel.c the line to the agent, run_log.c the kernel's log;
+ * run_record.c keeps what reports are made of, run_matrix.c makes one run many.
  */
 #ifndef VMM_RUN_H
 #define VMM_RUN_H
@@ -10,10 +11,13 @@
 #include "vmm/config.h"
 #include "vmm/cpio.h"
 #include "vmm/run_channel.h"
+#include "vmm/run_glob.h"
 #include "vmm/vm.h"
 
 /* The kernel log had what --fail-on names, and the command itself succeeded. */
 #define STATUS_COMPLAINED 123
+/* The kernel's own tests failed, and the command itself succeeded. */
+#define STATUS_TESTS_FAILED 1
 
 /* Elements of the repeatable options. */
 struct run_word {
@@ -25,13 +29,17 @@ enum run_tty { RUN_TTY_AUTO, RUN_TTY_ON, RUN_TTY_OFF };
 struct run_config {
 	struct vm_config vm; /* first: the option table reaches both */
 	char *root, *cwd, *user, *modules, *log, *fail_on;
-	struct opt_list rwdirs, overlays, env; /* of struct run_word */
+	char *json, *junit, *artifacts, *commands;
+	struct opt_list rwdirs, overlays, env, kernels; /* of struct run_word */
+	uint64_t repeat, jobs;
 	bool rw;
 	int tty; /* enum run_tty */
 	/* Not options. */
-	char *const *words; /* the command, borrowed; NULL-terminated, none: a shell */
-	bool has_tty;	    /* the command gets a terminal */
-	bool kernel_found;  /* the kernel's path is ours */
+	char *const *words;	    /* the command, borrowed; NULL-terminated, none: a shell */
+	bool has_tty;		    /* the command gets a terminal */
+	bool kernel_found;	    /* the kernel's path is ours */
+	struct run_paths paths;	    /* of all kernels (run_matrix.c) */
+	char *line, *line_words[4]; /* a command that is ours, and its words */
 };
 
 /* The options of `vmm run` alone; ends with name == NULL. */

@@ -350,10 +350,13 @@ static void handle(struct run_channel *ch)
 
 static void data_came(struct run_channel *ch, const uint8_t *data, size_t len)
 {
-	if (ch->header.stream == AGENT_KLOG)
+	if (ch->header.stream == AGENT_KLOG) {
 		ch->events->klog(ch->events, (const char *)data, len);
-	else
-		stream_take(stream_of(ch, ch->header.stream), data, len);
+		return;
+	}
+	if (ch->events->output != NULL)
+		ch->events->output(ch->events, ch->header.stream == AGENT_STDERR, data, len);
+	stream_take(stream_of(ch, ch->header.stream), data, len);
 }
 
 /* Take up to @len bytes, at least one. Returns how many. */

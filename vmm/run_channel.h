@@ -23,6 +23,8 @@ struct run_events {
 	void (*klog)(struct run_events *ev, const char *data, size_t len);
 	/* It said what it may not, and is not listened to any more. */
 	void (*broken)(struct run_events *ev, const char *why);
+	/* The command has printed this; @err: on standard error. May be NULL. */
+	void (*output)(struct run_events *ev, bool err, const void *data, size_t len);
 };
 
 /* NULL with @err filled when out of memory. @events (borrowed) outlives it. */

@@ -14,6 +14,7 @@
 #include "devices/virtio_console.h"
 #include "vmm/devices.h"
 #include "vmm/run.h"
+#include "vmm/run_matrix.h"
 
 #define HANG_NS	  (60ull * 1000000000)
 #define OPT_BYTES (3 * PATH_MAX)
@@ -34,11 +35,31 @@ TEXT_KEYS(user_keys, "user", "USER", "name or UID[:GID]");
 TEXT_KEYS(modules_keys, "path", "DIR", "folder of kernel modules");
 TEXT_KEYS(log_keys, "path", "FILE", "where the kernel log goes");
 TEXT_KEYS(fail_keys, "kinds", "KIND,...", "what the kernel log may not have");
+TEXT_KEYS(json_keys, "path", "FILE", "where the report goes");
+TEXT_KEYS(artifacts_keys, "path", "DIR", "folder for what a run leaves");
+TEXT_KEYS(kernels_keys, "pattern", "PATTERN", "path of kernels, may have * ? and []");
+TEXT_KEYS(commands_keys, "path", "FILE", "commands, one a line");
 TEXT_KEYS(dir_keys, "path", "DIR", "folder");
 TEXT_KEYS(env_keys, "assignment", "NAME[=VALUE]", "environment variable");
 static const struct opt_key rw_keys[] = {
 	{ .name = "on", .type = OPT_BOOL, .def = "off", .help = "let the guest write to it" }, { 0 }
 };
+static const struct opt_key repeat_keys[] = { { .name = "times",
+						.type = OPT_UINT,
+						.def = "1",
+						.min = 1,
+						.max = RUN_MATRIX_MAX,
+						.arg = "N",
+						.help = "how often" },
+					      { 0 } };
+static const struct opt_key jobs_keys[] = { { .name = "count",
+					      .type = OPT_UINT,
+					      .def = "1",
+					      .min = 1,
+					      .max = 1024,
+					      .arg = "N",
+					      .help = "runs at a time" },
+					    { 0 } };
 static const struct opt_key tty_keys[] = { { .name = "when",
 					     .type = OPT_ENUM,
 					     .values = tty_names,
@@ -79,6 +100,26 @@ const struct opt run_options[] = {
 	{ .name = "fail-on", .keys = fail_keys, .plain = true, .offset = RUN(fail_on),
 	  .help = "Status 123 when the command succeeds but the kernel log has one of these: oops, bug, "
 		  "warn, lockdep, kasan, ubsan, kcsan, kmsan, rcu, hung, lockup, leak; all is every one." },
+
+	{ .name = "json", .keys = json_keys, .plain = true, .offset = RUN(json),
+	  .section = "Reports", .help = "Write a report as JSON: how it ended, times, complaints, results of tests." },
+	{ .name = "junit", .keys = json_keys, .plain = true, .offset = RUN(junit),
+	  .help = "Write a report as JUnit's XML, with the results of TAP and KTAP in the output and the "
+		  "kernel log." },
+	{ .name = "artifacts", .keys = artifacts_keys, .plain = true, .offset = RUN(artifacts),
+	  .help = "Keep kernel log, output, kernel command line and reports in DIR; of several runs each "
+		  "in a folder there, and then the output is not shown." },
+
+	{ .name = "kernels", .keys = kernels_keys, .plain = true, .offset = RUN(kernels),
+	  .size = sizeof(struct run_word), .max = 64, .section = "Several runs",
+	  .help = "Do it with each of these kernels, and with that of --kernel if given." },
+	{ .name = "commands", .keys = commands_keys, .plain = true, .offset = RUN(commands),
+	  .help = "Instead of a command behind --: do each line of FILE, by the guest's shell. Empty "
+		  "lines and those with a # in front are none." },
+	{ .name = "repeat", .keys = repeat_keys, .plain = true, .offset = RUN(repeat),
+	  .help = "Do it N times." },
+	{ .name = "jobs", .letter = 'j', .keys = jobs_keys, .plain = true, .offset = RUN(jobs),
+	  .help = "Have N virtual machines at a time." },
 	{ 0 }
 };
 /* clang-format on */
@@ -144,6 +185,25 @@ static int add_rwdirs(struct run_config *cfg, struct err *err)
 	return 0;
 }
 
+/* All the kernels there are to be; the first is --kernel. */
+static int find_kernels(struct run_config *cfg, struct err *err)
+{
+	const struct run_word *pattern = cfg->kernels.items;
+	char **kernel = &cfg->vm.machine.kernel;
+
+	if (*kernel != NULL && run_glob_add(*kernel, &cfg->paths, err) < 0)
+		return -err->code;
+	for (size_t i = 0; i < cfg->kernels.n; i++)
+		if (run_glob(pattern[i].text, &cfg->paths, err) < 0)
+			return err_context(err, "--kernels");
+	if (*kernel == NULL && cfg->paths.n > 0) {
+		*kernel = strdup(cfg->paths.path[0]);
+		if (*kernel == NULL)
+			return err_sys(err, ENOMEM, "kernels");
+	}
+	return 0;
+}
+
 /* The kernel of this host, when none is named. */
 static int find_kernel(struct run_config *cfg, struct err *err)
 {
@@ -161,7 +221,9 @@ static int find_kernel(struct run_config *cfg, struct err *err)
 			"read",
 			path);
 	cfg->vm.machine.kernel = strdup(path);
-	return cfg->vm.machine.kernel == NULL ? err_sys(err, ENOMEM, "kernel") : 0;
+	if (cfg->vm.machine.kernel == NULL)
+		return err_sys(err, ENOMEM, "kernel");
+	return run_glob_add(path, &cfg->paths, err);
 }
 
 /* What follows from what was given, and from what was not. */
@@ -171,6 +233,10 @@ static int settle(struct run_config *cfg, struct err *err)
 	struct opt *options = cfg->vm.options;
 
 	cfg->has_tty = cfg->tty == RUN_TTY_ON || (cfg->tty == RUN_TTY_AUTO && all);
+	if (cfg->log != NULL && cfg->artifacts != NULL)
+		return err_set(
+			err, EINVAL,
+			"--log: --artifacts keeps the log, too, as kernel.log; give one of them");
 	if (!opt_given(options, cfg, "serial"))
 		cfg->vm.serial.to = CHARDEV_NULL;
 	if (cfg->vm.serial.to == CHARDEV_STDIO)
@@ -202,8 +268,8 @@ int run_config_parse(struct run_config *cfg, int argc, char *const *argv, struct
 	if (used > 0 && used < argc && strcmp(argv[used - 1], "--") != 0)
 		return err_set(err, EINVAL, "unexpected argument '%s'; the command goes behind --",
 			       argv[used]);
-	if (find_kernel(cfg, err) < 0 || settle(cfg, err) < 0 || add_root(cfg, err) < 0 ||
-	    add_rwdirs(cfg, err) < 0 ||
+	if (find_kernels(cfg, err) < 0 || find_kernel(cfg, err) < 0 || settle(cfg, err) < 0 ||
+	    add_root(cfg, err) < 0 || add_rwdirs(cfg, err) < 0 ||
 	    opt_apply(cfg->vm.options, cfg, "console", "null,name=" AGENT_PORT, err) < 0)
 		return -err->code;
 	return vm_config_check(&cfg->vm, err);
@@ -212,4 +278,7 @@ int run_config_parse(struct run_config *cfg, int argc, char *const *argv, struct
 void run_config_free(struct run_config *cfg)
 {
 	vm_config_free(&cfg->vm);
+	run_paths_fini(&cfg->paths);
+	free(cfg->line);
+	cfg->line = NULL;
 }

@@ -72,7 +72,7 @@ static size_t port_input(struct chardev_front *front, const void *data, size_t l
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct agent a = { .ev = { on_hello, on_failed, on_started, on_exited, on_alive, on_klog,
-				   on_broken } };
+				   on_broken, NULL } };
 	struct chardev_front port = { .input = port_input };
 	struct input in = { .data = data, .left = size };
 	struct chardevs all = { 0 };

@@ -97,7 +97,7 @@ static void setup(void)
 
 	memset(&t, 0, sizeof(t));
 	t.ev = (struct run_events){ on_hello, on_failed, on_started, on_exited,
-				    on_alive, on_klog,	 on_broken };
+				    on_alive, on_klog,	 on_broken,  NULL };
 	ck_assert_int_eq(pipe(in) | pipe(out) | pipe(errs), 0);
 	dup2(in[0], STDIN_FILENO);
 	dup2(out[1], STDOUT_FILENO);
