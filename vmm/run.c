@@ -247,8 +247,9 @@ static int make_cmdline(struct run *run, struct err *err)
 	struct machine_config *m = &run->cfg.vm.machine;
 	char *text;
 
-	if (asprintf(&text, "console=ttyS0 %spanic=-1 sysrq_always_enabled%s%s", run->cfg.vm.verbose ? "" : "quiet ",
-		     m->cmdline != NULL ? " " : "", m->cmdline != NULL ? m->cmdline : "") < 0)
+	if (asprintf(&text, "console=ttyS0 %spanic=-1 sysrq_always_enabled%s%s",
+		     run->cfg.vm.verbose ? "" : "quiet ", m->cmdline != NULL ? " " : "",
+		     m->cmdline != NULL ? m->cmdline : "") < 0)
 		return err_sys(err, ENOMEM, "the command line");
 	free(m->cmdline);
 	m->cmdline = text;

@@ -102,8 +102,8 @@ static bool find_place(const char *text, struct place *place)
 
 struct symbols {
 	Elf *elf;
-	Elf_Data *data;
-	size_t n, strings;
+	Elf_Data *data, *names;
+	size_t n;
 };
 
 static bool open_symbols(struct symbols *s, int fd)
@@ -120,8 +120,10 @@ static bool open_symbols(struct symbols *s, int fd)
 			continue;
 		s->data = elf_getdata(scn, NULL);
 		s->n = header.sh_size / header.sh_entsize;
-		s->strings = header.sh_link;
-		return s->data != NULL;
+		scn = elf_getscn(s->elf, header.sh_link);
+		s->names = scn != NULL ? elf_getdata(scn, NULL) : NULL;
+		return s->data != NULL && s->names != NULL && s->names->d_size > 0 &&
+		       ((const char *)s->names->d_buf)[s->names->d_size - 1] == '\0';
 	}
 	return false;
 }
@@ -129,9 +131,10 @@ static bool open_symbols(struct symbols *s, int fd)
 static const char *symbol(const struct symbols *s, size_t i, GElf_Sym *sym)
 {
 	if (gelf_getsym(s->data, (int)i, sym) == NULL || sym->st_shndx == SHN_UNDEF ||
-	    sym->st_shndx >= SHN_LORESERVE)
+	    sym->st_shndx >= SHN_LORESERVE || sym->st_name >= s->names->d_size)
 		return NULL;
-	return elf_strptr(s->elf, s->strings, sym->st_name);
+	/* Not elf_strptr(), which brings zlib into the program. */
+	return (const char *)s->names->d_buf + sym->st_name;
 }
 
 /* Is the text at @sym, linux_banner, that of @release? */
