@@ -380,6 +380,19 @@ START_TEST(truncating)
 }
 END_TEST
 
+/* The guest's pages are ahead of the file then: only it knows where data is. */
+START_TEST(no_holes_with_a_write_back_cache)
+{
+	uint64_t a, fh;
+
+	host_file("share/a", "");
+	bed_start(",cache=always");
+	a = fc_node(&c, "a");
+	ck_good(fc_open(&c, a, O_RDWR, &fh));
+	ck_err(fc_lseek(&c, a, fh, 0, SEEK_DATA), ENOSYS);
+}
+END_TEST
+
 START_TEST(holes)
 {
 	uint64_t a, fh;
@@ -679,6 +692,7 @@ int main(void)
 	tcase_add_test(tc, tmpfile_and_link);
 	tcase_add_test(tc, truncating);
 	tcase_add_test(tc, holes);
+	tcase_add_test(tc, no_holes_with_a_write_back_cache);
 	tcase_add_test(tc, copying);
 	tcase_add_test(tc, kill_suid);
 	tcase_add_test(tc, lists);
