@@ -7,8 +7,8 @@
  *
  * Reads, writes, mapped reads and writes, truncation, fallocate (also punching and zeroing),
  * copy_file_range, O_DIRECT, O_APPEND, sync, closing and opening again, a second open file,
- *renaming, and looking for data and holes (only that what is said of holes is zeroes). Says at the
- *end "fsx: STEPS steps, NAME COUNT ..", or "fsx: step N: what is wrong" and exits with 1.
+ * renaming, and looking for data and holes (only that what is said of holes is zeroes). Says at the
+ * end "fsx: STEPS steps, NAME COUNT ..", or "fsx: step N: what is wrong" and exits with 1.
  *
  * Limits: one process; where shared mappings are not possible (direct I/O without the page cache)
  * private ones are used, for reading only.
