@@ -410,8 +410,9 @@ int fs_op_lseek(struct fs *fs, struct fs_req *req)
 	off_t at;
 
 	/*
-	 * With a write-back cache the guest's pages are ahead of the file, and it does not write them
-	 * first when it asks. It then takes the file for one without holes, which is right, too.
+	 * With a write-back cache the guest's pages are ahead of the file, and it does not write
+	 * them first when it asks. It then takes the file for one without holes, which is right,
+	 * too.
 	 */
 	if (fs_has(fs, FUSE_WRITEBACK_CACHE))
 		return -ENOSYS;
