@@ -32,7 +32,7 @@
 
 #define USER  65534
 #define OTHER 65533
-#define FILES 1200 /* in a large folder */
+#define FILES 400 /* in a large folder */
 
 static unsigned checks, failed, group_checks;
 static const char *group;
