@@ -10,7 +10,7 @@
  * Whoever can connect owns the guest. A Unix socket has mode 0600; the TCP port is open to every
  * user of this host.
  *
- * #syscalls: accept4 read write close lstat unlink
+ * #syscalls: accept4 read write close
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -20,15 +20,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include "devices/unix_listen.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/gdb.h"
 #include "vmm/gdb_vm.h"
 
 #define OUT_MAX (4 * GDB_PACKET_MAX)
+#define BACKLOG 4
 
 struct gdb {
 	const struct gdb_config *cfg;
@@ -36,10 +37,8 @@ struct gdb {
 	struct gdb_vm vm;
 	struct gdb_session session;
 	struct loop_fd listener, client;
-	bool bound; /* to a path, which is ours: */
-	dev_t dev;
-	ino_t ino;
-	size_t out_done, out_len; /* not sent yet: out[done..len) */
+	struct unix_listener path; /* it owns listener.fd, if that is a Unix socket */
+	size_t out_done, out_len;  /* not sent yet: out[done..len) */
 	char out[OUT_MAX];
 };
 
@@ -83,51 +82,11 @@ int gdb_check(const struct gdb_config *cfg, struct err *err)
 	return 0;
 }
 
-/* The file of a socket that nobody listens on any more goes. */
-static bool remove_stale(const struct sockaddr_un *addr)
-{
-	struct stat st;
-	bool stale;
-	int fd;
-
-	if (lstat(addr->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
-		return false;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return false;
-	stale = connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 &&
-		errno == ECONNREFUSED;
-	close(fd);
-	return stale && unlink(addr->sun_path) == 0;
-}
-
 static int listen_unix(struct gdb *gdb, struct err *err)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	const char *path = gdb->cfg->to;
-	struct stat st;
-	int fd, r;
-
-	fd = gdb->listener.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return err_sys(err, errno, "--gdb %s: no socket", path);
-	strncpy(addr.sun_path, path, sizeof(addr.sun_path) - 1);
-	fchmod(fd, 0600);
-	r = bind(fd, (struct sockaddr *)&addr, sizeof(addr));
-	if (r < 0 && errno == EADDRINUSE && remove_stale(&addr))
-		r = bind(fd, (struct sockaddr *)&addr, sizeof(addr));
-	if (r < 0 && errno == EADDRINUSE)
-		return err_set(err, EADDRINUSE,
-			       "--gdb %s: there is such a file, or another program listens there; "
-			       "name another path",
-			       path);
-	if (r < 0)
-		return err_sys(err, errno, "--gdb %s: cannot bind", path);
-	if (lstat(path, &st) == 0) {
-		gdb->bound = true;
-		gdb->dev = st.st_dev;
-		gdb->ino = st.st_ino;
-	}
+	if (unix_listen(&gdb->path, "--gdb", gdb->cfg->to, BACKLOG, err) < 0)
+		return -err->code;
+	gdb->listener.fd = gdb->path.fd;
 	return 0;
 }
 
@@ -142,8 +101,11 @@ static int listen_tcp(struct gdb *gdb, uint16_t port, struct err *err)
 	if (fd < 0)
 		return err_sys(err, errno, "--gdb %s: no socket", gdb->cfg->to);
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0)
-		return 0;
+	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0) {
+		if (listen(fd, BACKLOG) == 0)
+			return 0;
+		return err_sys(err, errno, "--gdb %s: cannot listen", gdb->cfg->to);
+	}
 	if (errno == EADDRINUSE)
 		return err_set(err, EADDRINUSE,
 			       "--gdb %s: another program listens on this port; take another",
@@ -341,15 +303,12 @@ struct gdb *gdb_new(const struct gdb_config *cfg, struct vcpus *cpus, struct gdb
 	}
 	gdb->cfg = cfg;
 	gdb->loop = loop;
+	gdb->path.fd = -1;
 	gdb->listener = (struct loop_fd){ .fd = -1, .fn = client_waits };
 	gdb->client = (struct loop_fd){ .fd = -1, .fn = client_ready };
 	if (gdb_vm_init(&gdb->vm, cpus, host, stopped, err) < 0 ||
 	    (get_port(cfg->to, &port) ? listen_tcp(gdb, port, err) : listen_unix(gdb, err)) < 0)
 		goto fail;
-	if (listen(gdb->listener.fd, 4) < 0) {
-		err_sys(err, errno, "--gdb %s: cannot listen", cfg->to);
-		goto fail;
-	}
 	if (loop_add_fd(loop, &gdb->listener, EPOLLIN, err) < 0)
 		goto fail;
 	gdb->vm.holds = cfg->wait;
@@ -361,19 +320,16 @@ fail:
 
 void gdb_free(struct gdb *gdb)
 {
-	struct stat st;
-
 	if (gdb == NULL)
 		return;
 	loop_del_fd(&gdb->client);
 	loop_del_fd(&gdb->listener);
 	if (gdb->client.fd >= 0)
 		close(gdb->client.fd);
-	if (gdb->listener.fd >= 0)
+	if (gdb->path.fd >= 0)
+		unix_listen_end(&gdb->path);
+	else if (gdb->listener.fd >= 0)
 		close(gdb->listener.fd);
-	if (gdb->bound && lstat(gdb->cfg->to, &st) == 0 && st.st_dev == gdb->dev &&
-	    st.st_ino == gdb->ino)
-		unlink(gdb->cfg->to);
 	gdb_vm_fini(&gdb->vm);
 	free(gdb);
 }
