@@ -171,19 +171,25 @@ static int create_existing(struct fs *fs, struct fs_req *req, const struct fuse_
 	return r;
 }
 
+/* What is to be made, in @in, and the flags for the host, or -errno. */
+static int create_args(const struct fs *fs, const struct fs_req *req, struct fuse_create_in *in)
+{
+	memcpy(in, req->args, sizeof(*in));
+	if (req->node->type != S_IFDIR)
+		return -ENOTDIR;
+	if (req->node->fd < 0)
+		return -EACCES;
+	in->mode = S_IFREG | (in->mode & 07777);
+	return host_flags(fs, in->flags);
+}
+
 int fs_op_create(struct fs *fs, struct fs_req *req)
 {
 	struct create_out *out = (struct create_out *)fs->out;
 	struct fuse_create_in in;
 	int how, fd, r;
 
-	memcpy(&in, req->args, sizeof(in));
-	if (req->node->type != S_IFDIR)
-		return -ENOTDIR;
-	if (req->node->fd < 0)
-		return -EACCES;
-	in.mode = S_IFREG | (in.mode & 07777);
-	how = host_flags(fs, in.flags);
+	how = create_args(fs, req, &in);
 	if (how < 0)
 		return how;
 	r = fs_ids_begin(fs, req, in.umask);
@@ -209,13 +215,7 @@ int fs_op_tmpfile(struct fs *fs, struct fs_req *req)
 	struct fuse_create_in in;
 	int how, fd, r;
 
-	memcpy(&in, req->args, sizeof(in));
-	if (req->node->type != S_IFDIR)
-		return -ENOTDIR;
-	if (req->node->fd < 0)
-		return -EACCES;
-	in.mode = S_IFREG | (in.mode & 07777);
-	how = host_flags(fs, in.flags);
+	how = create_args(fs, req, &in);
 	if (how >= 0 && (how & O_ACCMODE) == O_RDONLY)
 		how = -EINVAL; /* as open(2) */
 	r = how < 0 ? how : fs_ids_begin(fs, req, in.umask);
