@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files vm*.c share: a VM from the inside. vm.c builds and runs it, vm_events.c decides
+ * what follows from what happens meanwhile.
+ */
+#ifndef VMM_VM_IMPL_H
+#define VMM_VM_IMPL_H
+
+#include <signal.h>
+#include "arch/arch.h"
+#include "vmm/devices.h"
+#include "vmm/gdb.h"
+#include "vmm/panic.h"
+#include "vmm/vcpus.h"
+#include "vmm/vm.h"
+
+struct vm {
+	const struct vm_config *cfg;
+	struct vm_user *user;		   /* or NULL */
+	struct machine_config machine_cfg; /* with the effective command line */
+	char *cmdline;
+	struct loop *loop;
+	struct machine m;
+	struct virtio_host host;
+	struct vm_devices devices;
+	struct vcpus cpus;
+	struct chardevs chardevs; /* consoles, and what else leads out of the guest by bytes */
+	struct chardev *serial;
+	struct panic_watch panic;
+	struct gdb *gdb; /* or NULL */
+	struct gdb_host gdb_host;
+	bool dead; /* with @dead_status; a debugger looks at it */
+	int dead_status;
+
+	struct machine_events events;
+	atomic_uint reported; /* bits of enum machine_event */
+	atomic_uint debug_status;
+	struct loop_work report_work, end_work;
+
+	struct loop_fd signals;
+	sigset_t old_mask;
+	bool mask_set;
+	unsigned stops;	 /* signals that asked to stop */
+	int stop_signal; /* the first of them */
+	struct loop_timer timeout, hang, stop;
+	uint64_t printed;   /* bytes of console output, and other signs of life */
+	uint64_t hang_seen; /* of these, when last looked */
+	bool hangs;
+	size_t asked;	  /* keys of --on-hang sent, and the NMI */
+	unsigned answers; /* times the guest was waited for after that */
+};
+
+/* Say what is to be done when something happens: before anything that reports is made. */
+void vm_events_init(struct vm *vm);
+
+/* The kernel is dead: what vm->panic calls. */
+void vm_panic_dead(struct panic_watch *watch);
+
+/* All there are: the first vm->cpus.n are filled in. */
+void vm_all_vcpus(struct vm *vm, struct kvm_vcpu *vcpus[MACHINE_CPUS_MAX]);
+
+#endif
