@@ -17,6 +17,7 @@
 #include "devices/virtqueue.h"
 #include "vmm/base/err.h"
 #include "vmm/base/loop.h"
+#include "vmm/base/state.h"
 
 /* Queues are so long: a request of FS_IO_MAX bytes in pages, and its headers, must fit. */
 #define FS_QUEUE_SIZE 512
@@ -84,6 +85,11 @@ bool fs_serve(struct fs *fs, struct fs_req *req);
 void fs_run(struct fs *fs);
 /* Wait until nothing is in flight. */
 void fs_drain(struct fs *fs);
+/*
+ * Save all the guest knows, or load it after fs_reset(); nothing is in flight. On any thread.
+ * Format: fs_state.c.
+ */
+void fs_state(struct fs *fs, struct state *st);
 /* Forget all the guest knows, after fs_drain(): nodes, handles, what was negotiated. */
 void fs_reset(struct fs *fs);
 

@@ -10,6 +10,7 @@
  *	fs_dir.c	READDIR and READDIRPLUS
  *	fs_xattr.c	extended attributes
  *	fs_ids.c	owners: ids=map, host, xattr
+ *	fs_state.c	saved and loaded with a machine
  *
  * An operation is a function of the request that returns how many bytes of answer it left in
  * fs->out, or -errno, or FS_LATER when I/O is under way. Before it is called everything about
@@ -77,6 +78,8 @@ static inline bool fs_has(const struct fs *fs, uint64_t flag)
 
 /* Answer @req: 0 and @len bytes of @data, or an error (-errno). */
 void fs_answer(struct fs_req *req, int error, const void *data, size_t len);
+/* What we can do, as FUSE_* flags. */
+uint64_t fs_offer(const struct fs *fs);
 
 /* --- fs_open.c: descriptors or -errno; all are CLOEXEC --- */
 
@@ -103,6 +106,8 @@ const char *fs_fd_path(const struct fs *fs, int fd, char buf[32]);
 
 /* --- fs_meta.c --- */
 
+/* What the file of @stx is known by. */
+struct fs_key fs_key_of(const struct statx *stx);
 /* Attributes of @node, or of the file @fd, as the guest shall see them. 0 or -errno. */
 int fs_stat(struct fs *fs, const struct fs_node *node, struct statx *stx);
 int fs_stat_fd(struct fs *fs, int fd, struct statx *stx);

@@ -32,7 +32,7 @@
 
 /* --- Attributes --- */
 
-static struct fs_key key_of(const struct statx *stx)
+struct fs_key fs_key_of(const struct statx *stx)
 {
 	return (struct fs_key){
 		.ino = stx->stx_ino,
@@ -267,7 +267,7 @@ static int know(struct fs *fs, const struct fs_key *key, uint32_t type, int fd,
 /* A mount point that is not shown. */
 static int know_mount_point(struct fs *fs, struct fs_node **node, struct statx *stx)
 {
-	struct fs_key key = key_of(stx);
+	struct fs_key key = fs_key_of(stx);
 	int r;
 
 	if (!S_ISDIR(stx->stx_mode))
@@ -288,7 +288,7 @@ int fs_enter(struct fs *fs, const struct fs_node *parent, int fd, struct fs_node
 		close(fd);
 		return r;
 	}
-	key = key_of(stx);
+	key = fs_key_of(stx);
 	if (parent->fd >= 0 && key.mnt != parent->key.mnt && fs_check_kind(fd) < 0) {
 		close(fd);
 		return know_mount_point(fs, node, stx);

@@ -351,3 +351,88 @@ void fs_handles_clear(struct fs_handles *t)
 	for (uint32_t i = 1; i < t->fresh; i++)
 		fs_handle_close(t, &t->handle[i]);
 }
+
+/* --- Loading --- */
+
+uint32_t fs_tables_generation(const struct fs_nodes *nodes, const struct fs_handles *handles)
+{
+	uint32_t top = 0;
+
+	for (uint32_t i = 2; i < nodes->fresh; i++)
+		top = nodes->node[i].generation > top ? nodes->node[i].generation : top;
+	for (uint32_t i = 1; i < handles->fresh; i++)
+		top = handles->handle[i].generation > top ? handles->handle[i].generation : top;
+	return top + 1;
+}
+
+void fs_tables_load(struct fs_nodes *nodes, struct fs_handles *handles, uint32_t generation)
+{
+	fs_handles_clear(handles);
+	fs_nodes_clear(nodes);
+	nodes->fresh = 2;
+	handles->fresh = 1;
+	nodes->free = handles->free = 0;
+	nodes->loading = handles->loading = generation;
+}
+
+struct fs_node *fs_node_load(struct fs_nodes *t, uint64_t id, const struct fs_key *key,
+			     uint32_t type, int fd, uint64_t nlookup)
+{
+	uint32_t index = (uint32_t)id;
+	struct fs_node *node;
+
+	if (index < 2 || index > t->max || nlookup == 0 || t->node[index].nlookup > 0)
+		return NULL;
+	node = &t->node[index];
+	if (index >= t->fresh)
+		t->fresh = index + 1;
+	*node = (struct fs_node){ .key = *key,
+				  .type = type,
+				  .fd = fd,
+				  .nlookup = nlookup,
+				  .generation = (uint32_t)(id >> 32) };
+	if (++t->used > t->nbuckets && t->nbuckets < t->max)
+		hash_grow(t);
+	hash_insert(t, node);
+	return node;
+}
+
+struct fs_handle *fs_handle_load(struct fs_handles *t, uint64_t id, uint64_t node, int fd, bool dir)
+{
+	uint32_t index = (uint32_t)id;
+	struct fs_handle *h;
+
+	if (index < 1 || index > t->max || t->handle[index].open)
+		return NULL;
+	h = &t->handle[index];
+	if (index >= t->fresh)
+		t->fresh = index + 1;
+	*h = (struct fs_handle){ .fd = fd,
+				 .node = node,
+				 .dir = dir,
+				 .holds = 1,
+				 .open = true,
+				 .generation = (uint32_t)(id >> 32) };
+	t->used++;
+	return h;
+}
+
+void fs_tables_loaded(struct fs_nodes *nodes, struct fs_handles *handles)
+{
+	for (uint32_t i = nodes->fresh - 1; i >= 2; i--) {
+		if (nodes->node[i].nlookup > 0)
+			continue;
+		nodes->node[i].generation = nodes->loading;
+		nodes->node[i].fd = -1;
+		nodes->node[i].next = nodes->free;
+		nodes->free = i;
+	}
+	for (uint32_t i = handles->fresh - 1; i >= 1; i--) {
+		if (handles->handle[i].open)
+			continue;
+		handles->handle[i].generation = handles->loading;
+		handles->handle[i].fd = -1;
+		handles->handle[i].next = handles->free;
+		handles->free = i;
+	}
+}

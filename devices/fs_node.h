@@ -28,6 +28,7 @@ struct fs_node {
 	uint32_t type; /* S_IFDIR, ...: as on the host */
 	uint64_t nlookup; /* how often the guest was told of it and has not forgotten */
 	bool special;	  /* ids=xattr: a device or the like in the guest, a file on the host */
+	bool gone;	  /* not found when the machine was loaded: of no use, and @fd is -1 */
 
 	/* cache=auto: what the file was like when it was last opened. */
 	bool seen;
@@ -46,6 +47,7 @@ struct fs_nodes {
 	uint32_t *bucket; /* [nbuckets], room for as many as nodes; first in its chain */
 	uint32_t nbuckets, half;
 	uint64_t seed;
+	uint32_t loading; /* generation of numbers that are free after loading */
 	size_t node_bytes, bucket_bytes;
 };
 
@@ -89,6 +91,7 @@ struct fs_handle {
 struct fs_handles {
 	struct fs_handle *handle; /* [max + 1]; 0 is none */
 	uint32_t max, fresh, free, used;
+	uint32_t loading;
 	size_t bytes;
 };
 
@@ -107,5 +110,19 @@ void fs_handle_close(struct fs_handles *t, struct fs_handle *h);
 /* Keep its descriptor open (and its number from being reused) until fs_handle_drop(). */
 void fs_handle_hold(struct fs_handle *h);
 void fs_handle_drop(struct fs_handles *t, struct fs_handle *h);
+
+/* --- Loading: see fs_state.c. Nothing of it trusts its caller's numbers. --- */
+
+/* Above the generation of any number given out so far. */
+uint32_t fs_tables_generation(const struct fs_nodes *nodes, const struct fs_handles *handles);
+/* Make them empty but for the root, for what is loaded next; later numbers are of @generation. */
+void fs_tables_load(struct fs_nodes *nodes, struct fs_handles *handles, uint32_t generation);
+/* The node that the guest calls @id, owning @fd. NULL: there is no such number, or it is taken. */
+struct fs_node *fs_node_load(struct fs_nodes *t, uint64_t id, const struct fs_key *key,
+			     uint32_t type, int fd, uint64_t nlookup);
+struct fs_handle *fs_handle_load(struct fs_handles *t, uint64_t id, uint64_t node, int fd,
+				 bool dir);
+/* All is loaded: what was left out is free. */
+void fs_tables_loaded(struct fs_nodes *nodes, struct fs_handles *handles);
 
 #endif

@@ -50,6 +50,7 @@ enum fs_names {
 #define READS	 1 /* changes nothing: for shares that are ro, too */
 #define NO_NODE	 2 /* its node id means nothing */
 #define NO_REPLY 4
+#define GONE_TOO 8 /* also of a file that is gone: see fs_state.c */
 
 struct fs_op {
 	int (*fn)(struct fs *fs, struct fs_req *req);
@@ -85,8 +86,7 @@ static void forget_all(struct fs *fs)
 	fs->flags = 0;
 }
 
-/* What we can do, as FUSE_* flags. */
-static uint64_t offer(const struct fs *fs)
+uint64_t fs_offer(const struct fs *fs)
 {
 	uint64_t flags = FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_ATOMIC_O_TRUNC |
 			 FUSE_PARALLEL_DIROPS | FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO |
@@ -130,7 +130,7 @@ static int op_init(struct fs *fs, struct fs_req *req)
 	wanted = in.flags & INT32_MAX; /* the last bit is reserved */
 	if ((in.flags & FUSE_INIT_EXT) != 0)
 		wanted |= (uint64_t)in.flags2 << 32;
-	fs->flags = wanted & offer(fs);
+	fs->flags = wanted & fs_offer(fs);
 	fs->started = true;
 	out->max_readahead = in.max_readahead;
 	out->flags = (uint32_t)fs->flags;
@@ -176,7 +176,8 @@ static const struct fs_op ops[] = {
 	[FUSE_READ] = { fs_op_read, sizeof(struct fuse_read_in), .flags = READS },
 	[FUSE_WRITE] = { fs_op_write, sizeof(struct fuse_write_in), sizeof(struct fuse_write_out) },
 	[FUSE_STATFS] = { fs_op_statfs, 0, sizeof(struct fuse_statfs_out), .flags = READS },
-	[FUSE_RELEASE] = { fs_op_release, sizeof(struct fuse_release_in), .flags = READS },
+	[FUSE_RELEASE] = { fs_op_release, sizeof(struct fuse_release_in),
+			   .flags = READS | GONE_TOO },
 	[FUSE_FSYNC] = { fs_op_fsync, sizeof(struct fuse_fsync_in), .flags = READS },
 	[FUSE_SETXATTR] = { fs_op_setxattr, FUSE_COMPAT_SETXATTR_IN_SIZE },
 	[FUSE_GETXATTR] = { fs_op_getxattr, sizeof(struct fuse_getxattr_in), .flags = READS },
@@ -187,7 +188,8 @@ static const struct fs_op ops[] = {
 	[FUSE_OPENDIR] = { fs_op_opendir, sizeof(struct fuse_open_in), sizeof(struct fuse_open_out),
 			   .flags = READS },
 	[FUSE_READDIR] = { fs_op_readdir, sizeof(struct fuse_read_in), .flags = READS },
-	[FUSE_RELEASEDIR] = { fs_op_releasedir, sizeof(struct fuse_release_in), .flags = READS },
+	[FUSE_RELEASEDIR] = { fs_op_releasedir, sizeof(struct fuse_release_in),
+			      .flags = READS | GONE_TOO },
 	[FUSE_FSYNCDIR] = { fs_op_fsyncdir, sizeof(struct fuse_fsync_in), .flags = READS },
 	[FUSE_CREATE] = { fs_op_create, sizeof(struct fuse_create_in),
 			  sizeof(struct fuse_entry_out) + sizeof(struct fuse_open_out), NAMES_ONE },
@@ -304,7 +306,7 @@ static int prepare(struct fs *fs, struct fs_req *req, const struct fs_op *op, si
 		return -EROFS;
 	if ((op->flags & NO_NODE) == 0) {
 		req->node = fs_node_get(&fs->nodes, req->in.nodeid);
-		if (req->node == NULL)
+		if (req->node == NULL || (req->node->gone && (op->flags & GONE_TOO) == 0))
 			return -ESTALE;
 	}
 	return take_names(req, op);

@@ -653,7 +653,7 @@ static void check_loaded(struct virtio_device *vdev, struct state *st, uint16_t 
 int virtio_state(struct virtio_device *vdev, struct state *st)
 {
 	bool loading = state_loading(st);
-	uint64_t features = vdev->features;
+	uint64_t offered = vdev->features, features = offered;
 	uint16_t id = vdev->ops->id;
 	int r;
 
@@ -679,8 +679,10 @@ int virtio_state(struct virtio_device *vdev, struct state *st)
 	}
 	r = state_end(st);
 	/* What was refused shall not come alive by a careless resume. */
-	if (loading && r < 0)
+	if (loading && r < 0) {
 		virtio_reset(vdev);
+		vdev->features = offered;
+	}
 	pthread_mutex_unlock(&vdev->lock);
 	return r;
 }

@@ -14,8 +14,7 @@
  * Memory. Each queue has one request structure for each of its entries, as zeroed memory that
  * takes no room until it is touched; the one used last is used first again.
  *
- * Limits: no DAX window, no notification queue. A saved machine cannot have a share whose
- * driver is at work: the guest knows files by numbers that only this process can resolve.
+ * Limits: no DAX window, no notification queue.
  *
  * #syscalls: futex
  */
@@ -203,11 +202,7 @@ static void share_quiesce(struct virtio_device *vdev)
 
 static void share_state(struct virtio_device *vdev, struct state *st)
 {
-	if (!state_loading(st) && (vdev->status & VIRTIO_CONFIG_S_DRIVER_OK) != 0)
-		state_fail(st,
-			   "%s: a folder that is in use cannot be saved; unmount it first, and "
-			   "unbind its driver",
-			   vdev->name);
+	fs_state(to_share(vdev)->fs, st);
 }
 
 static void share_destroy(struct virtio_device *vdev)
