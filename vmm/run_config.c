@@ -107,8 +107,8 @@ const struct opt run_options[] = {
 	  .help = "Write a report as JUnit's XML, with the results of TAP and KTAP in the output and the "
 		  "kernel log." },
 	{ .name = "artifacts", .keys = artifacts_keys, .plain = true, .offset = RUN(artifacts),
-	  .help = "Keep kernel log, output, kernel command line and reports in DIR; of several runs each "
-		  "in a folder there, and then the output is not shown." },
+	  .help = "Keep kernel log, output, kernel command line, reports and the core of a guest that dies "
+		  "in DIR; of several runs each in a folder there, and then the output is not shown." },
 
 	{ .name = "kernels", .keys = kernels_keys, .plain = true, .offset = RUN(kernels),
 	  .size = sizeof(struct run_word), .max = 64, .section = "Several runs",
