@@ -271,6 +271,7 @@ static int parse_with_file(struct vm_config *cfg, size_t size, int argc, char *c
 	if (r == 0)
 		r = load_json(cfg, path, err);
 	free(path);
+	cfg->in_file = cfg->seen;
 	cfg->seen = (struct opt_seen){ 0 };
 	if (r == 0)
 		r = opt_parse(options, cfg, argc, argv, false, &used, err);
@@ -388,6 +389,12 @@ int vm_config_read(struct vm_config *cfg, size_t size, const struct opt *more, i
 	if (cfg->config_path != NULL && parse_with_file(cfg, size, argc, argv, err) < 0)
 		return -err->code;
 	return 0;
+}
+
+bool vm_config_given(const struct vm_config *cfg, const char *option)
+{
+	return opt_given(cfg->options, &cfg->seen, option) ||
+	       opt_given(cfg->options, &cfg->in_file, option);
 }
 
 int vm_config_check(struct vm_config *cfg, struct err *err)

@@ -432,11 +432,7 @@ static int report(struct run *run, int status, const struct err *err)
 /* --dry-run: the effective configuration, for --config. */
 static int print_config(const struct run *run)
 {
-	char *json = vm_config_json(&run->cfg.vm);
-	int r = json == NULL || puts(json) < 0 || fflush(stdout) != 0;
-
-	free(json);
-	return r ? STATUS_CANNOT : 0;
+	return puts(run->cfg.asked) < 0 || fflush(stdout) != 0 ? STATUS_CANNOT : 0;
 }
 
 /* One run. The configuration is there. */

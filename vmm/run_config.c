@@ -230,30 +230,29 @@ static int find_kernel(struct run_config *cfg, struct err *err)
 static int settle(struct run_config *cfg, struct err *err)
 {
 	bool all = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) && isatty(STDERR_FILENO);
-	struct opt *options = cfg->vm.options;
 
 	cfg->has_tty = cfg->tty == RUN_TTY_ON || (cfg->tty == RUN_TTY_AUTO && all);
 	if (cfg->log != NULL && cfg->artifacts != NULL)
 		return err_set(
 			err, EINVAL,
 			"--log: --artifacts keeps the log, too, as kernel.log; give one of them");
-	if (!opt_given(options, cfg, "serial"))
+	if (!vm_config_given(&cfg->vm, "serial"))
 		cfg->vm.serial.to = CHARDEV_NULL;
 	if (cfg->vm.serial.to == CHARDEV_STDIO)
 		return err_set(err, EINVAL,
 			       "--serial stdio: the standard streams are the command's; see --log "
 			       "and --verbose");
-	if (!opt_given(options, cfg, "hang-timeout"))
+	if (!vm_config_given(&cfg->vm, "hang-timeout"))
 		cfg->vm.hang_timeout_ns = HANG_NS;
-	if (!opt_given(options, cfg, "on-hang")) {
+	if (!vm_config_given(&cfg->vm, "on-hang")) {
 		cfg->vm.on_hang.sysrq = strdup(ON_HANG);
 		if (cfg->vm.on_hang.sysrq == NULL)
 			return err_sys(err, ENOMEM, "--on-hang");
 	}
 	cfg->vm.reboot = false;
-	if (!opt_given(options, cfg, "mem"))
+	if (!vm_config_given(&cfg->vm, "mem"))
 		cfg->vm.machine.mem.size = 1ull << 30;
-	return 0;
+	return run_net_settle(cfg, err);
 }
 
 int run_config_parse(struct run_config *cfg, int argc, char *const *argv, struct err *err)
@@ -268,8 +267,15 @@ int run_config_parse(struct run_config *cfg, int argc, char *const *argv, struct
 	if (used > 0 && used < argc && strcmp(argv[used - 1], "--") != 0)
 		return err_set(err, EINVAL, "unexpected argument '%s'; the command goes behind --",
 			       argv[used]);
-	if (find_kernels(cfg, err) < 0 || find_kernel(cfg, err) < 0 || settle(cfg, err) < 0 ||
-	    add_root(cfg, err) < 0 || add_rwdirs(cfg, err) < 0 ||
+	if (find_kernels(cfg, err) < 0 || find_kernel(cfg, err) < 0 || settle(cfg, err) < 0)
+		return -err->code;
+	if (cfg->vm.dry_run) {
+		/* With --config the root and the agent's port are added again. */
+		cfg->asked = vm_config_json(&cfg->vm);
+		if (cfg->asked == NULL)
+			return err_sys(err, ENOMEM, "--dry-run");
+	}
+	if (add_root(cfg, err) < 0 || add_rwdirs(cfg, err) < 0 ||
 	    opt_apply(cfg->vm.options, cfg, "console", "null,name=" AGENT_PORT, err) < 0)
 		return -err->code;
 	return vm_config_check(&cfg->vm, err);
@@ -280,5 +286,6 @@ void run_config_free(struct run_config *cfg)
 	vm_config_free(&cfg->vm);
 	run_paths_fini(&cfg->paths);
 	free(cfg->line);
-	cfg->line = NULL;
+	free(cfg->asked);
+	cfg->line = cfg->asked = NULL;
 }

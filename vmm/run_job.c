@@ -98,7 +98,7 @@ int run_job_initramfs(const struct run_config *cfg, struct cpio *cpio, struct er
 
 /* --- Steps --- */
 
-static int add_words(struct run_steps *steps, const char *const *words, struct err *err)
+int run_steps_add(struct run_steps *steps, const char *const *words, struct err *err)
 {
 	struct run_step *step;
 	size_t len = 0;
@@ -125,7 +125,7 @@ static int add_words(struct run_steps *steps, const char *const *words, struct e
 	return 0;
 }
 
-#define STEP(...) add_words(steps, (const char *const[]){ __VA_ARGS__, NULL }, err)
+#define STEP(...) run_steps_add(steps, (const char *const[]){ __VA_ARGS__, NULL }, err)
 
 static int mount_step(struct run_steps *steps, bool try, const char *source, const char *path,
 		      const char *type, unsigned long flags, const char *data, struct err *err)
@@ -283,7 +283,7 @@ static int user_step(const struct run_config *cfg, struct run_steps *steps, stru
 		snprintf(group[i], sizeof(group[i]), "%u", groups[i]);
 		words[3 + i] = group[i];
 	}
-	return add_words(steps, words, err);
+	return run_steps_add(steps, words, err);
 }
 
 static int env_steps(const struct run_config *cfg, struct run_steps *steps, struct err *err)
@@ -360,7 +360,8 @@ int run_steps_make(const struct run_config *cfg, struct run_steps *steps, struct
 {
 	*steps = (struct run_steps){ 0 };
 	if (root_steps(cfg, steps, err) < 0 || system_steps(steps, err) < 0 ||
-	    user_step(cfg, steps, err) < 0 || env_steps(cfg, steps, err) < 0)
+	    run_net_steps(cfg, steps, err) < 0 || user_step(cfg, steps, err) < 0 ||
+	    env_steps(cfg, steps, err) < 0)
 		return -err->code;
 	return command_steps(cfg, steps, err);
 }
