@@ -307,11 +307,12 @@ static int check_devices(const struct vm_config *cfg, struct err *err)
 		const struct virtio_ops *ops = virtio_kind(i);
 		const char *item = cfg->devices[i].items;
 
-		if (ops->check == NULL)
-			continue;
-		for (size_t k = 0; k < cfg->devices[i].n; k++, item += ops->option.size)
+		for (size_t k = 0; ops->check != NULL && k < cfg->devices[i].n;
+		     k++, item += ops->option.size)
 			if (ops->check(item, err) < 0)
 				return err_context(err, "--%s", ops->option.name);
+		if (opt_check_unique(&ops->option, &cfg->devices[i], err) < 0)
+			return err_context(err, "--%s", ops->option.name);
 	}
 	return 0;
 }

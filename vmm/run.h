@@ -19,6 +19,11 @@
 /* The kernel's own tests failed, and the command itself succeeded. */
 #define STATUS_TESTS_FAILED 1
 
+/* Tags of our own shares: the root, and folder number N of --rwdir. The user's are not called so.
+ */
+#define RUN_TAG_ROOT "vmm.root"
+#define RUN_TAG_RW   "vmm.rw"
+
 /* Elements of the repeatable options. */
 struct run_word {
 	char *text;
@@ -72,7 +77,7 @@ int run_steps_make(const struct run_config *cfg, struct run_steps *steps, struct
 void run_steps_free(struct run_steps *steps);
 /* Add one: copies of @words, the last of which is NULL. */
 int run_steps_add(struct run_steps *steps, const char *const *words, struct err *err);
-/* Step number @i for a person: "mount root /newroot virtiofs". */
+/* Step number @i for a person: "mount vmm.root /newroot virtiofs". */
 void run_steps_explain(const struct run_steps *steps, unsigned i, char *text, size_t size);
 
 /* --- run_net.c --- */

@@ -158,7 +158,7 @@ static int add_root(struct run_config *cfg, struct err *err)
 	if (stat(root, &st) < 0)
 		return err_sys(err, errno, "--root %s", root);
 	if (S_ISDIR(st.st_mode))
-		return add_share(cfg, root, "root", cfg->rw, err);
+		return add_share(cfg, root, RUN_TAG_ROOT, cfg->rw, err);
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		return err_set(err, EINVAL, "--root %s: is neither a folder nor a disk image",
 			       root);
@@ -173,12 +173,12 @@ static int add_rwdirs(struct run_config *cfg, struct err *err)
 	const struct run_word *dir = cfg->rwdirs.items;
 
 	for (size_t i = 0; i < cfg->rwdirs.n; i++) {
-		char tag[24];
+		char tag[32];
 
 		if (dir[i].text[0] != '/')
 			return err_set(err, EINVAL, "--rwdir %s: give its whole path, from /",
 				       dir[i].text);
-		snprintf(tag, sizeof(tag), "rw%zu", i);
+		snprintf(tag, sizeof(tag), RUN_TAG_RW "%zu", i);
 		if (add_share(cfg, dir[i].text, tag, true, err) < 0)
 			return -err->code;
 	}

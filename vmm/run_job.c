@@ -189,8 +189,8 @@ static int root_steps(const struct run_config *cfg, struct run_steps *steps, str
 	if (STEP("mkdir", NEW, "755") < 0)
 		return -err->code;
 	if (image ? mount_step(steps, false, "/dev/vda", NEW, "ext4", 0, "", err) < 0
-		  : mount_step(steps, false, "root", NEW, "virtiofs", cfg->rw ? 0 : MS_RDONLY, "",
-			       err) < 0)
+		  : mount_step(steps, false, RUN_TAG_ROOT, NEW, "virtiofs", cfg->rw ? 0 : MS_RDONLY,
+			       "", err) < 0)
 		return -err->code;
 	if (mount_step(steps, false, "run", NEW "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755",
 		       err) < 0 ||
@@ -199,9 +199,9 @@ static int root_steps(const struct run_config *cfg, struct run_steps *steps, str
 	if (!image && !cfg->rw && overlay_steps(cfg, steps, err) < 0)
 		return -err->code;
 	for (size_t i = 0; i < cfg->rwdirs.n; i++) {
-		char tag[24], path[PATH_MAX + 16];
+		char tag[32], path[PATH_MAX + 16];
 
-		snprintf(tag, sizeof(tag), "rw%zu", i);
+		snprintf(tag, sizeof(tag), RUN_TAG_RW "%zu", i);
 		snprintf(path, sizeof(path), NEW "%s", rwdir[i].text);
 		if (mount_step(steps, false, tag, path, "virtiofs", 0, "", err) < 0)
 			return -err->code;

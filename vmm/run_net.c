@@ -83,11 +83,11 @@ static int resolv_step(const struct net_address *addr, struct run_steps *steps, 
 	if (n == 0)
 		fprintf(file, "nameserver %s\n", addr->dns);
 	copy_manners(file);
-	r = fclose(file) != 0 ? err_sys(err, ENOMEM, RESOLV)
-			      : run_steps_add(steps,
-					      (const char *const[]){ "try", "cover", RESOLV, text,
-								     NULL },
-					      err);
+	r = fclose(file) != 0
+		    ? err_sys(err, ENOMEM, RESOLV)
+		    : run_steps_add(steps,
+				    (const char *const[]){ "try", "cover", RESOLV, text, NULL },
+				    err);
 	free(text);
 	return r;
 }
