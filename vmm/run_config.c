@@ -149,6 +149,25 @@ static int add_share(struct run_config *cfg, const char *path, const char *tag, 
 	return opt_apply(cfg->vm.options, cfg, "share", value, err);
 }
 
+/* The guest cannot make what it needs to mount on. */
+static int check_root(const char *root, struct err *err)
+{
+	static const char *const needed[] = { "run", "proc", "sys", "dev" };
+
+	for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++) {
+		char path[PATH_MAX];
+		struct stat st;
+
+		snprintf(path, sizeof(path), "%s/%s", root, needed[i]);
+		if (lstat(path, &st) < 0 && errno == ENOENT)
+			return err_set(err, ENOENT,
+				       "--root %s: /%s is missing in it; the guest mounts on /run, "
+				       "/proc, /sys and /dev",
+				       root, needed[i]);
+	}
+	return 0;
+}
+
 static int add_root(struct run_config *cfg, struct err *err)
 {
 	const char *root = cfg->root != NULL ? cfg->root : "/";
@@ -157,6 +176,8 @@ static int add_root(struct run_config *cfg, struct err *err)
 
 	if (stat(root, &st) < 0)
 		return err_sys(err, errno, "--root %s", root);
+	if (S_ISDIR(st.st_mode) && check_root(root, err) < 0)
+		return -err->code;
 	if (S_ISDIR(st.st_mode))
 		return add_share(cfg, root, RUN_TAG_ROOT, cfg->rw, err);
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
