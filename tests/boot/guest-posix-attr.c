@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The groups of guest-posix.c about attributes: modes, owners, who may do what, times, extended attributes, the file system itself. */
+/* The groups of guest-posix.c about attributes: modes, owners, who may do what, times, extended
+ * attributes, the file system itself. */
 #include "guest-posix.h"
 
 void chmod_group(void)

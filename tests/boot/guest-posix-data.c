@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The groups of guest-posix.c about open files: flags, data, locks, mappings, holes, files without a name. */
+/* The groups of guest-posix.c about open files: flags, data, locks, mappings, holes, files without
+ * a name. */
 #include "guest-posix.h"
 
 void open_group(void)

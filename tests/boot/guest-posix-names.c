@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The groups of guest-posix.c about names: links, folders, special files, renaming, removing, listing. */
+/* The groups of guest-posix.c about names: links, folders, special files, renaming, removing,
+ * listing. */
 #include "guest-posix.h"
 
 void link_group(void)
