@@ -60,7 +60,17 @@ struct net_options {
 	bool iothread;
 	char *tcp, *udp; /* forwards for passt, joined by '+' */
 	bool host;	 /* passt shows the host's loopback to the guest */
+	char *address;	 /* of the guest behind passt, ADDRESS/BITS; NULL: the host's own */
 };
+
+/* What follows from opt->address, as text of IPv4 addresses. */
+struct net_address {
+	char guest[16], mask[16];
+	char gateway[16], dns[16]; /* both are passt */
+};
+
+#define NET_DNS_MAX  3 /* more are not looked at by most C libraries */
+#define NET_DNS_SIZE 64
 
 enum net_vhost_mode { NET_VHOST_AUTO, NET_VHOST_ON, NET_VHOST_OFF };
 
@@ -116,6 +126,13 @@ struct net_backend *net_user_new(const struct net_options *opt, struct loop *loo
 /* The rest of what net_user_new() does, with @program in place of passt. For tests. */
 struct net_backend *net_user_spawn(const char *program, const struct net_options *opt,
 				   struct loop *loop, struct net_link *link, struct err *err);
+/* Take "10.0.2.15/24" apart. */
+int net_parse_address(const char *text, struct net_address *addr, struct err *err);
+/*
+ * The name servers that a guest behind passt can ask, at most NET_DNS_MAX: those of this host, or
+ * where they are on its loopback, those behind them. Returns how many.
+ */
+unsigned net_user_dns(char dns[NET_DNS_MAX][NET_DNS_SIZE]);
 /* Check "8080:80+2222:22": what passt takes, joined by '+'. @key: "tcp" or "udp". */
 int net_user_check(const char *key, const char *forwards, struct err *err);
 

@@ -17,7 +17,9 @@
  *
  * What it is not given: child.c says it. The guest does not see the host's loopback (--no-map-gw)
  * unless asked for: services that listen on 127.0.0.1 trust whoever comes. That also hides a
- * resolver there; where it is systemd's, the guest is given those behind it.
+ * resolver there; where it is systemd's, the guest is given those behind it. With an address of
+ * its own (address=) the guest may ask passt, which passes questions by UDP on to the host's first
+ * one.
  *
  * Limits: one queue pair; IGMP and SCTP are not known to passt.
  *
@@ -41,7 +43,6 @@
 #define BUFFER	      (128 << 10) /* more than a frame */
 #define USER_FRAME    65535	  /* the longest passt takes */
 #define FORWARDS_MAX  64
-#define DNS_MAX	      3
 #define RESOLV	      "/etc/resolv.conf"
 #define RESOLV_BEHIND "/run/systemd/resolve/resolv.conf"
 
@@ -232,11 +233,12 @@ static const struct net_backend_ops user_ops = {
 /* --- Its command line --- */
 
 struct args {
-	const char *argv[2 * FORWARDS_MAX + 2 * DNS_MAX + 16];
+	const char *argv[2 * FORWARDS_MAX + 2 * NET_DNS_MAX + 24];
 	unsigned n;
 	char *forwards[2]; /* copies cut to pieces */
 	char fd[12], mtu[24];
-	char dns[DNS_MAX][64];
+	char dns[NET_DNS_MAX][NET_DNS_SIZE];
+	struct net_address address;
 };
 
 static void add(struct args *a, const char *option, const char *value)
@@ -344,7 +346,7 @@ static int add_forwards(struct args *a, unsigned i, const char *option, const ch
 }
 
 /* Collect the name servers in file @path that are not on this host. Returns how many. */
-static unsigned name_servers(const char *path, char dns[DNS_MAX][64])
+static unsigned name_servers(const char *path, char dns[NET_DNS_MAX][NET_DNS_SIZE])
 {
 	char line[256], *save = NULL;
 	unsigned n = 0;
@@ -353,7 +355,7 @@ static unsigned name_servers(const char *path, char dns[DNS_MAX][64])
 	if (file == NULL)
 		return 0;
 	/* By hand, as sscanf() would make the program 75 KiB larger. */
-	while (n < DNS_MAX && fgets(line, sizeof(line), file) != NULL) {
+	while (n < NET_DNS_MAX && fgets(line, sizeof(line), file) != NULL) {
 		const char *word = strtok_r(line, " \t\n", &save);
 		const char *addr = strtok_r(NULL, " \t\n", &save);
 
@@ -377,13 +379,58 @@ static void add_dns(struct args *a)
 	n = name_servers(RESOLV_BEHIND, a->dns);
 	for (unsigned i = 0; i < n; i++)
 		add(a, "--dns", a->dns[i]);
-	if (n == 0)
+	if (n == 0 && *a->address.dns == '\0')
 		log_info("net user: no name server in " RESOLV " but on this host itself; the "
 			 "guest has none, unless with user,host");
 }
 
-static int make_args(struct args *a, const char *program, const struct net_options *opt)
+unsigned net_user_dns(char dns[NET_DNS_MAX][NET_DNS_SIZE])
 {
+	unsigned n = name_servers(RESOLV, dns);
+
+	return n > 0 ? n : name_servers(RESOLV_BEHIND, dns);
+}
+
+/* The gateway is the first address of the network that the guest has not, passt's DNS the next. */
+int net_parse_address(const char *text, struct net_address *addr, struct err *err)
+{
+	const char *slash = strchr(text, '/');
+	unsigned long bits = 0;
+	struct in_addr in;
+	uint32_t guest, mask, first;
+	char *end = NULL;
+
+	*addr = (struct net_address){ 0 };
+	if (slash != NULL && (size_t)(slash - text) < sizeof(addr->guest) &&
+	    isdigit((unsigned char)slash[1])) {
+		memcpy(addr->guest, text, (size_t)(slash - text));
+		bits = strtoul(slash + 1, &end, 10);
+	}
+	if (end == NULL || *end != '\0' || bits < 8 || bits > 29 ||
+	    inet_pton(AF_INET, addr->guest, &in) != 1)
+		return err_set(err, EINVAL,
+			       "address=%s is not an IPv4 address and the bits of its network, "
+			       "8 to 29, such as 10.0.2.15/24",
+			       text);
+	guest = ntohl(in.s_addr);
+	mask = ~0u << (32 - bits);
+	if ((guest & ~mask) == 0 || (guest & ~mask) == ~mask)
+		return err_set(err, EINVAL, "address=%s is the network's own, no host's", text);
+	first = (guest & mask) + 1;
+	in.s_addr = htonl(mask);
+	inet_ntop(AF_INET, &in, addr->mask, sizeof(addr->mask));
+	in.s_addr = htonl(first + (first == guest));
+	inet_ntop(AF_INET, &in, addr->gateway, sizeof(addr->gateway));
+	in.s_addr = htonl(first + 1 + (first + 1 >= guest));
+	inet_ntop(AF_INET, &in, addr->dns, sizeof(addr->dns));
+	return 0;
+}
+
+static int make_args(struct args *a, const char *program, const struct net_options *opt,
+		     struct err *err)
+{
+	if (opt->address != NULL && net_parse_address(opt->address, &a->address, err) < 0)
+		return -err->code;
 	add(a, program, NULL);
 	add(a, "--foreground", NULL);
 	add(a, "--quiet", NULL);
@@ -393,13 +440,20 @@ static int make_args(struct args *a, const char *program, const struct net_optio
 		snprintf(a->mtu, sizeof(a->mtu), "%llu", (unsigned long long)opt->mtu);
 		add(a, "--mtu", a->mtu);
 	}
+	if (opt->address != NULL) {
+		add(a, "--address", a->address.guest);
+		add(a, "--netmask", a->address.mask);
+		add(a, "--gateway", a->address.gateway);
+		add(a, "--dns-forward", a->address.dns);
+	}
 	if (!opt->host) {
 		add(a, "--no-map-gw", NULL);
 		add_dns(a);
 	}
-	if (add_forwards(a, 0, "--tcp-ports", opt->tcp) < 0)
-		return -ENOMEM;
-	return add_forwards(a, 1, "--udp-ports", opt->udp);
+	if (add_forwards(a, 0, "--tcp-ports", opt->tcp) < 0 ||
+	    add_forwards(a, 1, "--udp-ports", opt->udp) < 0)
+		return err_sys(err, ENOMEM, "arguments");
+	return 0;
 }
 
 static void free_args(struct args *a)
@@ -442,10 +496,8 @@ struct net_backend *net_user_spawn(const char *program, const struct net_options
 	};
 	u->link = link;
 	u->child = (struct child)CHILD_INIT(child_ended);
-	r = make_args(&args, program, opt);
-	if (r < 0)
-		r = err_sys(err, -r, "arguments");
-	else
+	r = make_args(&args, program, opt, err);
+	if (r == 0)
 		r = start(u, &args, err);
 	free_args(&args);
 	if (r == 0)

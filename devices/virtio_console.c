@@ -621,17 +621,6 @@ static int make_port(struct console *con, const struct console_options *options,
 	return 0;
 }
 
-static int check_names(const struct console_options *options, unsigned n, struct err *err)
-{
-	for (unsigned i = 0; i < n; i++)
-		for (unsigned k = 0; k < i; k++)
-			if (options[i].name != NULL && options[k].name != NULL &&
-			    strcmp(options[i].name, options[k].name) == 0)
-				return err_set(err, EINVAL, "--console: two ports are called '%s'",
-					       options[i].name);
-	return 0;
-}
-
 static int console_init(struct console *con, const struct console_options *options, unsigned n,
 			const struct virtio_ops *ops, const struct virtio_host *host,
 			struct err *err)
@@ -645,8 +634,7 @@ static int console_init(struct console *con, const struct console_options *optio
 	con->port = calloc(n, sizeof(*con->port));
 	if (con->port == NULL)
 		return err_set(err, ENOMEM, "no memory for %u consoles", n);
-	if (check_names(options, n, err) < 0 ||
-	    virtio_init(&con->vdev, ops, host, host->loop, many ? 2 * n + 2 : 2, QUEUE_SIZE,
+	if (virtio_init(&con->vdev, ops, host, host->loop, many ? 2 * n + 2 : 2, QUEUE_SIZE,
 			&con->config, sizeof(con->config), err) < 0)
 		return -err->code;
 	for (unsigned named = 0; named < 2; named++)
@@ -683,6 +671,7 @@ static const struct opt_key console_keys[] = {
 	  .type = OPT_STR,
 	  .offset = offsetof(struct console_options, name),
 	  .arg = "NAME",
+	  .unique = true,
 	  .help = "a port for programs, /dev/virtio-ports/NAME, and no console" },
 	{ 0 }
 };

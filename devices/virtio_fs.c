@@ -231,7 +231,7 @@ static const char *const cache_values[] = { "auto", "always", "never", NULL };
 static const struct opt_key share_keys[] = {
 	{ "path", OPT_STR, OPTION(path), "PATH", .required = true,
 	  .help = "folder of the host, or a single file, which appears in an empty folder" },
-	{ "tag", OPT_STR, OPTION(tag), "NAME", .required = true,
+	{ "tag", OPT_STR, OPTION(tag), "NAME", .required = true, .unique = true,
 	  .help = "name the guest mounts it by, at most 36 bytes" },
 	{ "ro", OPT_BOOL, OPTION(ro), .help = "the guest can only read" },
 	{ "ids", OPT_ENUM, OPTION(ids), .values = ids_values, .def = "map",

@@ -301,6 +301,8 @@ static bool limited(const struct net_options *opt)
 
 static int check_user(const struct net_options *opt, struct err *err)
 {
+	struct net_address address;
+
 	if (opt->queues > 1)
 		return err_set(err, EINVAL, "user has one queue pair: leave queues= out");
 	if (opt->vhost == NET_VHOST_ON)
@@ -309,7 +311,7 @@ static int check_user(const struct net_options *opt, struct err *err)
 		return -err->code;
 	if (opt->udp != NULL && net_user_check("udp", opt->udp, err) < 0)
 		return -err->code;
-	return 0;
+	return opt->address != NULL ? net_parse_address(opt->address, &address, err) : 0;
 }
 
 static int check_tap(const struct net_options *opt, struct err *err)
@@ -320,6 +322,9 @@ static int check_tap(const struct net_options *opt, struct err *err)
 			       opt->tcp != NULL ? "tcp" : "udp");
 	if (opt->host)
 		return err_set(err, EINVAL, "host is about the gateway of user: it needs user");
+	if (opt->address != NULL)
+		return err_set(err, EINVAL,
+			       "address= is about the guest of a user network: it needs user");
 	if (opt->fd != 0 && opt->queues > 1)
 		return err_set(err, EINVAL,
 			       "fd= is one queue pair: leave queues= out, or give tap=NAME");
@@ -569,6 +574,9 @@ static const struct opt_key net_keys[] = {
 	{ .name = "host", .type = OPT_BOOL, .offset = OPTION(host),
 	  .help = "user: let the guest reach what listens on the host's 127.0.0.1, as the "
 		  "address of its gateway" },
+	{ .name = "address", .type = OPT_STR, .offset = OPTION(address), .arg = "ADDRESS/BITS",
+	  .help = "user: the guest's IPv4 address, 10.0.2.15/24 for one, instead of the host's; "
+		  "gateway and name server are passt, at the first free ones of that network" },
 	{ 0 }
 };
 /* clang-format on */

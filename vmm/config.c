@@ -271,6 +271,7 @@ static int parse_with_file(struct vm_config *cfg, size_t size, int argc, char *c
 	if (r == 0)
 		r = load_json(cfg, path, err);
 	free(path);
+	cfg->in_file = cfg->seen;
 	cfg->seen = (struct opt_seen){ 0 };
 	if (r == 0)
 		r = opt_parse(options, cfg, argc, argv, false, &used, err);
@@ -306,11 +307,12 @@ static int check_devices(const struct vm_config *cfg, struct err *err)
 		const struct virtio_ops *ops = virtio_kind(i);
 		const char *item = cfg->devices[i].items;
 
-		if (ops->check == NULL)
-			continue;
-		for (size_t k = 0; k < cfg->devices[i].n; k++, item += ops->option.size)
+		for (size_t k = 0; ops->check != NULL && k < cfg->devices[i].n;
+		     k++, item += ops->option.size)
 			if (ops->check(item, err) < 0)
 				return err_context(err, "--%s", ops->option.name);
+		if (opt_check_unique(&ops->option, &cfg->devices[i], err) < 0)
+			return err_context(err, "--%s", ops->option.name);
 	}
 	return 0;
 }
@@ -388,6 +390,12 @@ int vm_config_read(struct vm_config *cfg, size_t size, const struct opt *more, i
 	if (cfg->config_path != NULL && parse_with_file(cfg, size, argc, argv, err) < 0)
 		return -err->code;
 	return 0;
+}
+
+bool vm_config_given(const struct vm_config *cfg, const char *option)
+{
+	return opt_given(cfg->options, &cfg->seen, option) ||
+	       opt_given(cfg->options, &cfg->in_file, option);
 }
 
 int vm_config_check(struct vm_config *cfg, struct err *err)

@@ -21,9 +21,9 @@ struct hang_config {
 };
 
 struct vm_config {
-	struct opt_seen seen;
-	struct opt *options; /* the table this was filled by */
-	char *name;	     /* of the VM; NULL: none was given */
+	struct opt_seen seen; /* on the command line */
+	struct opt *options;  /* the table this was filled by */
+	char *name;	      /* of the VM; NULL: none was given */
 	struct machine_config machine;
 	struct opt_list devices[VM_KINDS_MAX]; /* uses of the option of virtio_kind(i) */
 	struct chardev_config serial;
@@ -36,6 +36,7 @@ struct vm_config {
 	bool reboot;
 	bool verbose;
 	/* Not part of the JSON. */
+	struct opt_seen in_file; /* in that of --config */
 	char *config_path;
 	bool dry_run, help;
 };
@@ -60,6 +61,8 @@ int vm_config_parse(struct vm_config *cfg, int argc, char *const *argv, struct e
 int vm_config_read(struct vm_config *cfg, size_t size, const struct opt *more, int argc,
 		   char *const *argv, int *used, struct err *err);
 int vm_config_check(struct vm_config *cfg, struct err *err);
+/* Was @option given on the command line or in the file of --config? */
+bool vm_config_given(const struct vm_config *cfg, const char *option);
 void vm_config_free(struct vm_config *cfg);
 
 /* The effective configuration as a JSON text with a newline, malloc'ed; usable with --config. */

@@ -256,13 +256,24 @@ static int make_cmdline(struct run *run, struct err *err)
 	return 0;
 }
 
+/* --dump says where a core goes; else --artifacts has a place for it. */
+static int place_core(struct run *run, struct err *err)
+{
+	const char *core = run_record_core(run->record);
+
+	if (run->cfg.vm.dump != NULL || core == NULL)
+		return 0;
+	run->cfg.vm.dump = strdup(core);
+	return run->cfg.vm.dump == NULL ? err_sys(err, ENOMEM, "the core's place") : 0;
+}
+
 /* Everything that is needed to build the VM. */
 static int prepare(struct run *run, struct err *err)
 {
 	if (run->cfg.vm.verbose)
 		log_set_level(LOG_INFO);
 	run->record = run_record_new(&run->cfg, err);
-	if (run->record == NULL)
+	if (run->record == NULL || place_core(run, err) < 0)
 		return -err->code;
 	run->log = run_log_new(run_record_log(run->record), run->cfg.fail_on, err);
 	if (run->log == NULL || run_steps_make(&run->cfg, &run->steps, err) < 0 ||
@@ -421,11 +432,7 @@ static int report(struct run *run, int status, const struct err *err)
 /* --dry-run: the effective configuration, for --config. */
 static int print_config(const struct run *run)
 {
-	char *json = vm_config_json(&run->cfg.vm);
-	int r = json == NULL || puts(json) < 0 || fflush(stdout) != 0;
-
-	free(json);
-	return r ? STATUS_CANNOT : 0;
+	return puts(run->cfg.asked) < 0 || fflush(stdout) != 0 ? STATUS_CANNOT : 0;
 }
 
 /* One run. The configuration is there. */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * `vmm run`: one command in a kernel to be tested, with the host's files, as if it ran here.
- * run.c has its life, run_config.c the options, run_job.c what the guest is told, run_kernel.c
- * the kernel's modules, run_channel.c the line to the agent, run_log.c the kernel's log;
- * run_record.c keeps what reports are made of, run_matrix.c makes one run many.
+ * run.c has its life, run_config.c the options, run_job.c what the guest is told, run_net.c its
+ * network, run_kernel.c the kernel's modules, run_channel.c the line to the agent, run_log.c the
+ * kernel's log; run_record.c keeps what reports are made of, run_matrix.c makes one run many.
  */
 #ifndef VMM_RUN_H
 #define VMM_RUN_H
@@ -18,6 +18,11 @@
 #define STATUS_COMPLAINED 123
 /* The kernel's own tests failed, and the command itself succeeded. */
 #define STATUS_TESTS_FAILED 1
+
+/* Tags of our own shares: the root, and folder number N of --rwdir. The user's are not called so.
+ */
+#define RUN_TAG_ROOT "vmm.root"
+#define RUN_TAG_RW   "vmm.rw"
 
 /* Elements of the repeatable options. */
 struct run_word {
@@ -39,6 +44,7 @@ struct run_config {
 	bool has_tty;		    /* the command gets a terminal */
 	bool kernel_found;	    /* the kernel's path is ours */
 	struct run_paths paths;	    /* of all kernels (run_matrix.c) */
+	char *asked;		    /* --dry-run: the configuration, without what is added to it */
 	char *line, *line_words[4]; /* a command that is ours, and its words */
 };
 
@@ -69,8 +75,17 @@ struct run_steps {
  * failure. */
 int run_steps_make(const struct run_config *cfg, struct run_steps *steps, struct err *err);
 void run_steps_free(struct run_steps *steps);
-/* Step number @i for a person: "mount root /newroot virtiofs". */
+/* Add one: copies of @words, the last of which is NULL. */
+int run_steps_add(struct run_steps *steps, const char *const *words, struct err *err);
+/* Step number @i for a person: "mount vmm.root /newroot virtiofs". */
 void run_steps_explain(const struct run_steps *steps, unsigned i, char *text, size_t size);
+
+/* --- run_net.c --- */
+
+/* Give the user networks in @cfg fixed addresses, where the user has not. */
+int run_net_settle(struct run_config *cfg, struct err *err);
+/* Add the steps that bring them up and name the servers of names; the root is there already. */
+int run_net_steps(const struct run_config *cfg, struct run_steps *steps, struct err *err);
 
 /* --- run.c --- */
 

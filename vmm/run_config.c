@@ -107,8 +107,8 @@ const struct opt run_options[] = {
 	  .help = "Write a report as JUnit's XML, with the results of TAP and KTAP in the output and the "
 		  "kernel log." },
 	{ .name = "artifacts", .keys = artifacts_keys, .plain = true, .offset = RUN(artifacts),
-	  .help = "Keep kernel log, output, kernel command line and reports in DIR; of several runs each "
-		  "in a folder there, and then the output is not shown." },
+	  .help = "Keep kernel log, output, kernel command line, reports and the core of a guest that dies "
+		  "in DIR; of several runs each in a folder there, and then the output is not shown." },
 
 	{ .name = "kernels", .keys = kernels_keys, .plain = true, .offset = RUN(kernels),
 	  .size = sizeof(struct run_word), .max = 64, .section = "Several runs",
@@ -149,6 +149,25 @@ static int add_share(struct run_config *cfg, const char *path, const char *tag, 
 	return opt_apply(cfg->vm.options, cfg, "share", value, err);
 }
 
+/* The guest cannot make what it needs to mount on. */
+static int check_root(const char *root, struct err *err)
+{
+	static const char *const needed[] = { "run", "proc", "sys", "dev" };
+
+	for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++) {
+		char path[PATH_MAX];
+		struct stat st;
+
+		snprintf(path, sizeof(path), "%s/%s", root, needed[i]);
+		if (lstat(path, &st) < 0 && errno == ENOENT)
+			return err_set(err, ENOENT,
+				       "--root %s: /%s is missing in it; the guest mounts on /run, "
+				       "/proc, /sys and /dev",
+				       root, needed[i]);
+	}
+	return 0;
+}
+
 static int add_root(struct run_config *cfg, struct err *err)
 {
 	const char *root = cfg->root != NULL ? cfg->root : "/";
@@ -157,8 +176,10 @@ static int add_root(struct run_config *cfg, struct err *err)
 
 	if (stat(root, &st) < 0)
 		return err_sys(err, errno, "--root %s", root);
+	if (S_ISDIR(st.st_mode) && check_root(root, err) < 0)
+		return -err->code;
 	if (S_ISDIR(st.st_mode))
-		return add_share(cfg, root, "root", cfg->rw, err);
+		return add_share(cfg, root, RUN_TAG_ROOT, cfg->rw, err);
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		return err_set(err, EINVAL, "--root %s: is neither a folder nor a disk image",
 			       root);
@@ -173,12 +194,12 @@ static int add_rwdirs(struct run_config *cfg, struct err *err)
 	const struct run_word *dir = cfg->rwdirs.items;
 
 	for (size_t i = 0; i < cfg->rwdirs.n; i++) {
-		char tag[24];
+		char tag[32];
 
 		if (dir[i].text[0] != '/')
 			return err_set(err, EINVAL, "--rwdir %s: give its whole path, from /",
 				       dir[i].text);
-		snprintf(tag, sizeof(tag), "rw%zu", i);
+		snprintf(tag, sizeof(tag), RUN_TAG_RW "%zu", i);
 		if (add_share(cfg, dir[i].text, tag, true, err) < 0)
 			return -err->code;
 	}
@@ -230,30 +251,29 @@ static int find_kernel(struct run_config *cfg, struct err *err)
 static int settle(struct run_config *cfg, struct err *err)
 {
 	bool all = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) && isatty(STDERR_FILENO);
-	struct opt *options = cfg->vm.options;
 
 	cfg->has_tty = cfg->tty == RUN_TTY_ON || (cfg->tty == RUN_TTY_AUTO && all);
 	if (cfg->log != NULL && cfg->artifacts != NULL)
 		return err_set(
 			err, EINVAL,
 			"--log: --artifacts keeps the log, too, as kernel.log; give one of them");
-	if (!opt_given(options, cfg, "serial"))
+	if (!vm_config_given(&cfg->vm, "serial"))
 		cfg->vm.serial.to = CHARDEV_NULL;
 	if (cfg->vm.serial.to == CHARDEV_STDIO)
 		return err_set(err, EINVAL,
 			       "--serial stdio: the standard streams are the command's; see --log "
 			       "and --verbose");
-	if (!opt_given(options, cfg, "hang-timeout"))
+	if (!vm_config_given(&cfg->vm, "hang-timeout"))
 		cfg->vm.hang_timeout_ns = HANG_NS;
-	if (!opt_given(options, cfg, "on-hang")) {
+	if (!vm_config_given(&cfg->vm, "on-hang")) {
 		cfg->vm.on_hang.sysrq = strdup(ON_HANG);
 		if (cfg->vm.on_hang.sysrq == NULL)
 			return err_sys(err, ENOMEM, "--on-hang");
 	}
 	cfg->vm.reboot = false;
-	if (!opt_given(options, cfg, "mem"))
+	if (!vm_config_given(&cfg->vm, "mem"))
 		cfg->vm.machine.mem.size = 1ull << 30;
-	return 0;
+	return run_net_settle(cfg, err);
 }
 
 int run_config_parse(struct run_config *cfg, int argc, char *const *argv, struct err *err)
@@ -268,8 +288,15 @@ int run_config_parse(struct run_config *cfg, int argc, char *const *argv, struct
 	if (used > 0 && used < argc && strcmp(argv[used - 1], "--") != 0)
 		return err_set(err, EINVAL, "unexpected argument '%s'; the command goes behind --",
 			       argv[used]);
-	if (find_kernels(cfg, err) < 0 || find_kernel(cfg, err) < 0 || settle(cfg, err) < 0 ||
-	    add_root(cfg, err) < 0 || add_rwdirs(cfg, err) < 0 ||
+	if (find_kernels(cfg, err) < 0 || find_kernel(cfg, err) < 0 || settle(cfg, err) < 0)
+		return -err->code;
+	if (cfg->vm.dry_run) {
+		/* With --config the root and the agent's port are added again. */
+		cfg->asked = vm_config_json(&cfg->vm);
+		if (cfg->asked == NULL)
+			return err_sys(err, ENOMEM, "--dry-run");
+	}
+	if (add_root(cfg, err) < 0 || add_rwdirs(cfg, err) < 0 ||
 	    opt_apply(cfg->vm.options, cfg, "console", "null,name=" AGENT_PORT, err) < 0)
 		return -err->code;
 	return vm_config_check(&cfg->vm, err);
@@ -280,5 +307,6 @@ void run_config_free(struct run_config *cfg)
 	vm_config_free(&cfg->vm);
 	run_paths_fini(&cfg->paths);
 	free(cfg->line);
-	cfg->line = NULL;
+	free(cfg->asked);
+	cfg->line = cfg->asked = NULL;
 }

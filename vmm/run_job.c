@@ -98,7 +98,7 @@ int run_job_initramfs(const struct run_config *cfg, struct cpio *cpio, struct er
 
 /* --- Steps --- */
 
-static int add_words(struct run_steps *steps, const char *const *words, struct err *err)
+int run_steps_add(struct run_steps *steps, const char *const *words, struct err *err)
 {
 	struct run_step *step;
 	size_t len = 0;
@@ -125,7 +125,7 @@ static int add_words(struct run_steps *steps, const char *const *words, struct e
 	return 0;
 }
 
-#define STEP(...) add_words(steps, (const char *const[]){ __VA_ARGS__, NULL }, err)
+#define STEP(...) run_steps_add(steps, (const char *const[]){ __VA_ARGS__, NULL }, err)
 
 static int mount_step(struct run_steps *steps, bool try, const char *source, const char *path,
 		      const char *type, unsigned long flags, const char *data, struct err *err)
@@ -189,8 +189,8 @@ static int root_steps(const struct run_config *cfg, struct run_steps *steps, str
 	if (STEP("mkdir", NEW, "755") < 0)
 		return -err->code;
 	if (image ? mount_step(steps, false, "/dev/vda", NEW, "ext4", 0, "", err) < 0
-		  : mount_step(steps, false, "root", NEW, "virtiofs", cfg->rw ? 0 : MS_RDONLY, "",
-			       err) < 0)
+		  : mount_step(steps, false, RUN_TAG_ROOT, NEW, "virtiofs", cfg->rw ? 0 : MS_RDONLY,
+			       "", err) < 0)
 		return -err->code;
 	if (mount_step(steps, false, "run", NEW "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755",
 		       err) < 0 ||
@@ -199,9 +199,9 @@ static int root_steps(const struct run_config *cfg, struct run_steps *steps, str
 	if (!image && !cfg->rw && overlay_steps(cfg, steps, err) < 0)
 		return -err->code;
 	for (size_t i = 0; i < cfg->rwdirs.n; i++) {
-		char tag[24], path[PATH_MAX + 16];
+		char tag[32], path[PATH_MAX + 16];
 
-		snprintf(tag, sizeof(tag), "rw%zu", i);
+		snprintf(tag, sizeof(tag), RUN_TAG_RW "%zu", i);
 		snprintf(path, sizeof(path), NEW "%s", rwdir[i].text);
 		if (mount_step(steps, false, tag, path, "virtiofs", 0, "", err) < 0)
 			return -err->code;
@@ -283,7 +283,7 @@ static int user_step(const struct run_config *cfg, struct run_steps *steps, stru
 		snprintf(group[i], sizeof(group[i]), "%u", groups[i]);
 		words[3 + i] = group[i];
 	}
-	return add_words(steps, words, err);
+	return run_steps_add(steps, words, err);
 }
 
 static int env_steps(const struct run_config *cfg, struct run_steps *steps, struct err *err)
@@ -360,7 +360,8 @@ int run_steps_make(const struct run_config *cfg, struct run_steps *steps, struct
 {
 	*steps = (struct run_steps){ 0 };
 	if (root_steps(cfg, steps, err) < 0 || system_steps(steps, err) < 0 ||
-	    user_step(cfg, steps, err) < 0 || env_steps(cfg, steps, err) < 0)
+	    run_net_steps(cfg, steps, err) < 0 || user_step(cfg, steps, err) < 0 ||
+	    env_steps(cfg, steps, err) < 0)
 		return -err->code;
 	return command_steps(cfg, steps, err);
 }

@@ -8,11 +8,13 @@
  * record, too, is dropped, and what still waits at the end is the end of the log. Both have the
  * same text, "[    1.234567] ...".
  *
- * The guest is hostile: lines are cut, waiting lines are bounded (the oldest go to the log),
- * and whoever shows a line makes it printable (log_print() does).
+ * The guest is hostile: lines are cut, waiting lines are bounded, and whoever shows a line makes it
+ * printable (log_print() does). Of those that wait too long, as with --verbose while there is no
+ * agent yet, the oldest go to the log; of them only hashes are kept, by which their records are
+ * known. Both come in the same order.
  *
  * Limits: with CONFIG_PRINTK_CALLER the two texts differ, and what is on the console is in the
- * log twice.
+ * log twice. So are lines that wait when PASSED_MAX others have passed.
  *
  * #syscalls: write close
  */
@@ -25,7 +27,9 @@
 #include "vmm/base/opt.h"
 #include "vmm/run_log.h"
 
-#define WAITING_MAX 256 /* lines of the console */
+#define WAITING_MAX 256	  /* lines of the console */
+#define PASSED_MAX  16384 /* hashes of such */
+#define AHEAD_MAX   64	  /* lines of the console that no record may have, between two that have */
 #define NKINDS	    12
 
 /* What the kernel prints when something is wrong; the words of Linux 6.x. */
@@ -78,6 +82,8 @@ struct run_log {
 	char *tail[RUN_LOG_TAIL]; /* a ring; the oldest is at lines % RUN_LOG_TAIL */
 	char *waiting[WAITING_MAX];
 	unsigned nwaiting;
+	uint64_t passed[PASSED_MAX]; /* a ring: line number i is at i % PASSED_MAX */
+	uint64_t passed_first, passed_end;
 	char *complaint, *panic;
 	const char *kind;
 };
@@ -190,10 +196,48 @@ static void add(struct run_log *log, char *text)
 	*place = text;
 }
 
+/* FNV-1a. A guest that makes two lines of one hash loses one of them. */
+static uint64_t hash(const char *text)
+{
+	uint64_t h = 0xcbf29ce484222325ULL;
+
+	for (; *text != '\0'; text++)
+		h = (h ^ (uint8_t)*text) * 0x100000001b3ULL;
+	return h;
+}
+
+/* Line @text of the console has waited long enough. */
+static void pass(struct run_log *log, char *text)
+{
+	log->passed[log->passed_end++ % PASSED_MAX] = hash(text);
+	if (log->passed_end - log->passed_first > PASSED_MAX)
+		log->passed_first++;
+	add(log, text);
+}
+
+/* Is this the record of a line that has passed? */
+static bool has_passed(struct run_log *log, const char *text)
+{
+	uint64_t h, end = log->passed_first + AHEAD_MAX;
+
+	if (log->passed_first == log->passed_end)
+		return false;
+	if (end > log->passed_end)
+		end = log->passed_end;
+	h = hash(text);
+	for (uint64_t i = log->passed_first; i < end; i++) {
+		if (log->passed[i % PASSED_MAX] != h)
+			continue;
+		log->passed_first = i + 1;
+		return true;
+	}
+	return false;
+}
+
 static void wait_for(struct run_log *log, char *text)
 {
 	if (log->nwaiting == WAITING_MAX) {
-		add(log, log->waiting[0]);
+		pass(log, log->waiting[0]);
 		memmove(log->waiting, log->waiting + 1,
 			sizeof(log->waiting[0]) * (WAITING_MAX - 1));
 		log->nwaiting--;
@@ -233,6 +277,10 @@ static void record(struct run_log *log, const char *text)
 	us = strtoull(comma + 1, NULL, 10);
 	if (asprintf(&line, "[%5llu.%06llu] %s", us / 1000000, us % 1000000, message + 1) < 0)
 		return;
+	if (has_passed(log, line)) {
+		free(line);
+		return;
+	}
 	drop_waiting(log, line);
 	add(log, line);
 }

@@ -15,7 +15,7 @@
  * on as SIGTERM, which the guest's command gets; 3 s later another, which ends the guest; after 8
  * s, or at a second signal, SIGKILL. If we are killed, so are they (PR_SET_PDEATHSIG).
  *
- * Limits: not for interactive use; --log is for one run.
+ * Limits: not for interactive use; --log and --dump are for one run.
  *
  * #syscalls: none (it is over, or has become one run, before there is a filter)
  */
@@ -647,6 +647,11 @@ static int check(const struct run_config *cfg, struct err *err)
 		return err_set(
 			err, EINVAL,
 			"--log: the runs would write over each other's; --artifacts DIR keeps "
+			"them all");
+	if (cfg->vm.dump != NULL)
+		return err_set(
+			err, EINVAL,
+			"--dump: the runs would write over each other's; --artifacts DIR keeps "
 			"them all");
 	return 0;
 }

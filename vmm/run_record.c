@@ -7,9 +7,10 @@
  * With `quiet` it is the agent's; when the kernel dies before there is an agent, the console's.
  *
  * The folder of --artifacts gets, under these names: kernel.log, stdout, stderr (all of it, as it
- * came), cmdline, report.json, junit.xml.
+ * came), cmdline, report.json, junit.xml; and vmcore, when the guest dies. What an earlier run has
+ * left there under these names is gone.
  *
- * #syscalls: openat mkdir write close
+ * #syscalls: openat mkdir unlink write close
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -36,7 +37,7 @@ struct run_record {
 	const struct run_config *cfg;
 	bool wanted; /* there is a report */
 	char release[RUN_RELEASE_MAX];
-	char log[PATH_MAX];
+	char log[PATH_MAX], core[PATH_MAX]; /* in the folder, or empty */
 	struct stream out, err;
 	struct ktap *kmsg, *console, *output; /* the last: NULL unless wanted */
 	struct run_report *report[REPORTS_MAX];
@@ -93,9 +94,12 @@ static int open_artifacts(struct run_record *rec, struct err *err)
 	if (path_in(rec, "kernel.log", rec->log, err) < 0 ||
 	    open_in(rec, "stdout", &rec->out.fd, err) < 0 ||
 	    open_in(rec, "stderr", &rec->err.fd, err) < 0 ||
+	    path_in(rec, "vmcore", rec->core, err) < 0 ||
 	    path_in(rec, "report.json", path, err) < 0 ||
 	    open_report(rec, path, RUN_JSON, err) < 0 || path_in(rec, "junit.xml", path, err) < 0)
 		return -err->code;
+	if (unlink(rec->core) < 0 && errno != ENOENT)
+		return err_sys(err, errno, "--artifacts: cannot remove the old %s", rec->core);
 	return open_report(rec, path, RUN_JUNIT, err);
 }
 
@@ -156,6 +160,11 @@ const char *run_record_log(const struct run_record *rec)
 	if (rec->cfg->log != NULL)
 		return rec->cfg->log;
 	return *rec->log != '\0' ? rec->log : NULL;
+}
+
+const char *run_record_core(const struct run_record *rec)
+{
+	return *rec->core != '\0' ? rec->core : NULL;
 }
 
 /* --- While it runs --- */

@@ -20,6 +20,8 @@ void run_record_free(struct run_record *rec);
 
 /* The kernel log's file: --log, that in the folder of --artifacts, or NULL. */
 const char *run_record_log(const struct run_record *rec);
+/* Where --artifacts wants a core of a guest that dies, or NULL. Nothing is there yet. */
+const char *run_record_core(const struct run_record *rec);
 
 /* The command's output; @err: its standard error. */
 void run_record_output(struct run_record *rec, bool err, const void *data, size_t len);

@@ -50,7 +50,7 @@ void vm_all_vcpus(struct vm *vm, struct kvm_vcpu *vcpus[MACHINE_CPUS_MAX])
 		vcpus[i] = &vm->cpus.vcpu[i].kvm;
 }
 
-/* --dump, if it was given. */
+/* Where --dump wants it, if it was given. */
 static void write_core(struct vm *vm)
 {
 	struct kvm_vcpu *vcpus[MACHINE_CPUS_MAX];
@@ -63,7 +63,7 @@ static void write_core(struct vm *vm)
 	gdb_lift(vm->gdb);
 	vm_all_vcpus(vm, vcpus);
 	if (dump_write(&vm->m, vcpus, vm->cpus.n, vm->cfg->dump, &bytes, &err) < 0)
-		log_error("--dump %s: %s", vm->cfg->dump, err.msg);
+		log_error("no core in %s: %s", vm->cfg->dump, err.msg);
 	else
 		log_warn("the guest's memory and registers are in %s (%llu MiB)", vm->cfg->dump,
 			 (unsigned long long)(bytes + (1 << 20) - 1) >> 20);

@@ -7,7 +7,10 @@
  *	write PATH TEXT                 into a file that is there, or a new one
  *	mount SOURCE PATH TYPE FLAGS DATA    mount(2); FLAGS is a number
  *	root PATH                       what is mounted there becomes the root
- *	up NAME [ADDRESS MASK GATEWAY]  a network interface
+ *	cover PATH TEXT                 PATH is a file with this text, and what was there is only
+ *hidden up NAME [ADDRESS MASK GATEWAY MTU]  a network interface; NAME may be the MAC address,
+ *GATEWAY
+ *	                                "-" and MTU 0 for none
  *	user UID GID [GROUP]...
  *	cwd PATH
  *	env NAME=VALUE
@@ -19,7 +22,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <net/if.h>
+#include <net/if_arp.h>
 #include <net/route.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,11 +33,17 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 #include "guest/agent/agent.h"
 
-#define WORDS_MAX   (STEPS_GROUPS_MAX + 3)
-#define MODULES_MAX 256
+#define WORDS_MAX      (STEPS_GROUPS_MAX + 3)
+#define MODULES_MAX    256
+#define INTERFACES_MAX 64
+/* Types of file systems, statfs(2). musl has no kernel headers. */
+#define OVERLAYFS_MAGIC 0x794c7630
+#define TMPFS_MAGIC	0x01021994
+#define OURS		"/run/vmm" /* in memory; the monitor makes it */
 
 static unsigned long number(const char *word, int base)
 {
@@ -77,6 +88,76 @@ static int do_write(char *const *w)
 	n = write(fd, w[2], len);
 	close(fd);
 	return n == (ssize_t)len ? 0 : n < 0 ? -errno : -EIO;
+}
+
+/* Where symbolic links of @path lead to; the last part need not be there. */
+static int follow(const char *path, char to[PATH_MAX])
+{
+	char target[PATH_MAX];
+
+	if (strlen(path) >= PATH_MAX)
+		return -ENAMETOOLONG;
+	strcpy(to, path);
+	for (int i = 0; i < 8; i++) {
+		ssize_t n = readlink(to, target, sizeof(target) - 1);
+		size_t keep = 0;
+
+		if (n < 0)
+			return 0;
+		target[n] = '\0';
+		if (*target != '/')
+			keep = (size_t)(strrchr(to, '/') - to) + 1;
+		if (keep + (size_t)n >= PATH_MAX)
+			return -ENAMETOOLONG;
+		strcpy(to + keep, target);
+	}
+	return -ELOOP;
+}
+
+/* Is what is written at @path lost when the machine ends? As to the folder, or those above it. */
+static bool is_in_memory(const char *path)
+{
+	char folder[PATH_MAX];
+	struct statfs fs;
+
+	strcpy(folder, path);
+	do {
+		char *slash = strrchr(folder, '/');
+
+		if (slash == NULL)
+			return false;
+		slash[slash == folder] = '\0';
+		if (statfs(folder, &fs) == 0)
+			return fs.f_type == OVERLAYFS_MAGIC || fs.f_type == TMPFS_MAGIC;
+	} while (folder[1] != '\0');
+	return false;
+}
+
+/*
+ * Where nothing else sees it, a new file. Otherwise one of ours is mounted there, if there is
+ * something to mount it on; programs that replace the file by rename() cannot do so then.
+ */
+static int do_cover(char *const *w)
+{
+	char path[PATH_MAX], folder[PATH_MAX], ours[PATH_MAX];
+	int r = follow(w[1], path);
+
+	if (r < 0)
+		return r;
+	if (is_in_memory(path)) {
+		strcpy(folder, path);
+		*strrchr(folder, '/') = '\0';
+		if (access(folder, F_OK) < 0)
+			(void)do_mkdir((char *[]){ NULL, folder, (char *)"755" });
+		(void)unlink(path);
+		return do_write((char *[]){ NULL, path, w[2] });
+	}
+	if (access(path, F_OK) < 0)
+		return -errno;
+	if (snprintf(ours, sizeof(ours), OURS "%s", strrchr(path, '/')) >= (int)sizeof(ours))
+		return -ENAMETOOLONG;
+	r = do_write((char *[]){ NULL, ours, w[2] });
+	return r == 0 && mount(ours, path, NULL, MS_BIND, NULL) < 0 ? -errno : r;
 }
 
 static int do_mount(char *const *w)
@@ -152,15 +233,49 @@ static int add_gateway(int s, const char *text)
 	return ioctl(s, SIOCADDRT, &route) < 0 && errno != EEXIST ? -errno : 0;
 }
 
+static int set_mtu(int s, struct ifreq *ifr, const char *text)
+{
+	ifr->ifr_mtu = (int)number(text, 10);
+	return ifr->ifr_mtu > 0 && ioctl(s, SIOCSIFMTU, ifr) < 0 ? -errno : 0;
+}
+
+/* @name is one, or the MAC address of the interface that is meant. */
+static int find_interface(int s, struct ifreq *ifr, const char *name)
+{
+	uint8_t mac[6];
+	char *end;
+
+	strncpy(ifr->ifr_name, name, IFNAMSIZ - 1);
+	if (strchr(name, ':') == NULL)
+		return 0;
+	for (int i = 0; i < 6; i++, name = end + (*end == ':'))
+		mac[i] = (uint8_t)strtoul(name, &end, 16);
+	for (int i = 1; i <= INTERFACES_MAX; i++) {
+		unsigned same = 0;
+
+		ifr->ifr_ifindex = i;
+		if (ioctl(s, SIOCGIFNAME, ifr) < 0 || ioctl(s, SIOCGIFHWADDR, ifr) < 0 ||
+		    ifr->ifr_hwaddr.sa_family != ARPHRD_ETHER)
+			continue;
+		while (same < 6 && (uint8_t)ifr->ifr_hwaddr.sa_data[same] == mac[same])
+			same++;
+		if (same == 6)
+			return 0;
+	}
+	return -ENODEV;
+}
+
 static int do_up(char *const *w, unsigned n)
 {
-	int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), r = 0;
+	int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), r;
 	struct ifreq ifr = { 0 };
 
 	if (s < 0)
 		return -errno;
-	strncpy(ifr.ifr_name, w[1], IFNAMSIZ - 1);
-	if (n > 2)
+	r = find_interface(s, &ifr, w[1]);
+	if (r == 0 && n > 5)
+		r = set_mtu(s, &ifr, w[5]);
+	if (r == 0 && n > 2)
 		r = set_address(s, &ifr, SIOCSIFADDR, w[2]);
 	if (r == 0 && n > 3)
 		r = set_address(s, &ifr, SIOCSIFNETMASK, w[3]);
@@ -169,7 +284,7 @@ static int do_up(char *const *w, unsigned n)
 	ifr.ifr_flags |= IFF_UP;
 	if (r == 0 && ioctl(s, SIOCSIFFLAGS, &ifr) < 0)
 		r = -errno;
-	if (r == 0 && n > 4)
+	if (r == 0 && n > 4 && strcmp(w[4], "-") != 0)
 		r = add_gateway(s, w[4]);
 	close(s);
 	return r;
@@ -242,11 +357,13 @@ static int do_words(struct job *job, char *const *w, unsigned n)
 		return do_link(w);
 	if (IS("write", 3))
 		return do_write(w);
+	if (IS("cover", 3))
+		return do_cover(w);
 	if (IS("mount", 6))
 		return do_mount(w);
 	if (IS("root", 2))
 		return do_root(w);
-	if (strcmp(w[0], "up") == 0 && (n == 2 || n == 4 || n == 5))
+	if (strcmp(w[0], "up") == 0 && (n == 2 || n == 6))
 		return do_up(w, n);
 	if (strcmp(w[0], "user") == 0 && n >= 3 && n - 3 <= STEPS_GROUPS_MAX)
 		return do_user(job, w, n);

@@ -9,14 +9,13 @@
  * operands: see operate().
  */
 #include <errno.h>
+#include <limits.h>
 #include <linux/virtio_blk.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include "devices/virtio.h"
-#include "tests/fuzz/fuzz.h"
-#include "vmm/base/log.h"
+#include "tests/fuzz/virtio_fuzz.h"
 
 #define RAM	   0x10000ULL
 #define RAM_HIGH   0x2000ULL /* a second region right behind it */
@@ -29,75 +28,27 @@
 
 /* Made once and kept: what is to be found is in the device, not in opening files. */
 struct machine {
-	struct gmem mem;
-	struct loop *loop;
-	struct virtio_host host;
-	struct virtio_transport transport;
-	const struct virtio_ops *ops;
+	struct virtio_fuzz v;
 	struct virtio_device *disk[4];
-	struct virtio_device *vdev;
 	int fd;
 	uint16_t avail;
 };
 
-static void on_interrupt(struct virtio_transport *t, int q)
-{
-	CHECK(t->vdev != NULL && q >= -1 && q < (int)t->vdev->nqueues);
-}
-
-static int on_fd(struct virtio_transport *t, unsigned q, int fd, bool on)
-{
-	CHECK(t->vdev != NULL && q < t->vdev->nqueues && (fd >= 0 || !on));
-	return -EOPNOTSUPP;
-}
-
 static struct virtio_device *make(struct machine *m, const char *keys)
 {
-	struct opt table[2] = { m->ops->option };
-	struct {
-		struct opt_seen seen;
-		struct opt_list list;
-	} config = { 0 };
-	struct virtio_device *vdev;
-	struct err err = ERR_INIT;
 	char text[128];
 
-	table[0].offset = (size_t)((char *)&config.list - (char *)&config);
 	snprintf(text, sizeof(text), "/proc/self/fd/%d%s", m->fd, keys);
-	CHECK(opt_apply(table, &config, "disk", text, &err) == 0);
-	vdev = m->ops->create(config.list.items, 1, 0, &m->host, &err);
-	if (vdev == NULL)
-		fprintf(stderr, "%s\n", err.msg);
-	CHECK(vdev != NULL);
-	opt_free(table, &config);
-	return vdev;
+	return vf_make(&m->v, VIRTIO_ID_BLOCK, text);
 }
 
 static struct machine *machine(void)
 {
-	static const struct virtio_transport_ops transport_ops = { .interrupt = on_interrupt,
-								   .ioeventfd = on_fd,
-								   .irqfd = on_fd };
 	static struct machine m;
-	struct gmem_config cfg = { .size = RAM + RAM_HIGH };
-	struct err err = ERR_INIT;
 
-	if (m.loop != NULL)
+	if (m.v.loop != NULL)
 		return &m;
-	log_set_level(LOG_ERROR);
-	log_set_fd(-1);
-	CHECK(gmem_init(&m.mem, &cfg, &err) == 0);
-	CHECK(gmem_add_region(&m.mem, 0, RAM, &err) == 0);
-	CHECK(gmem_add_region(&m.mem, RAM, RAM_HIGH, &err) == 0);
-	m.loop = loop_new(&err);
-	CHECK(m.loop != NULL);
-	m.host = (struct virtio_host){ .mem = &m.mem, .loop = m.loop };
-	m.transport.ops = &transport_ops;
-	for (unsigned i = 0; i < virtio_nkinds(); i++) {
-		if (virtio_kind(i)->id == VIRTIO_ID_BLOCK)
-			m.ops = virtio_kind(i);
-	}
-	CHECK(m.ops != NULL);
+	vf_init(&m.v, RAM, RAM_HIGH);
 	m.fd = memfd_create("disk", MFD_CLOEXEC);
 	CHECK(m.fd >= 0 && ftruncate(m.fd, DISK_BYTES) == 0);
 	m.disk[0] = make(&m, ",ro");
@@ -116,42 +67,17 @@ static struct machine *machine(void)
 
 static void start(struct machine *m, uint8_t features)
 {
-	struct virtio_device *vdev = m->vdev;
+	/* Queues on top of each other. */
+	static const struct vf_rings rings = { QUEUE_SIZE, DESC, AVAIL, USED, 0 };
 
-	pthread_mutex_lock(&vdev->lock);
-	virtio_set_status(vdev, 0);
-	virtio_set_status(vdev, VIRTIO_CONFIG_S_ACKNOWLEDGE);
-	virtio_set_status(vdev, VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER);
-	virtio_accept(vdev, 1, 1);
-	virtio_accept(vdev, 0,
-		      virtio_offered(vdev, 0) &
-			      ((features & 1 ? 1u << VIRTIO_RING_F_EVENT_IDX : 0) |
-			       (features & 2 ? 1u << VIRTIO_RING_F_INDIRECT_DESC : 0) |
-			       (features & 4 ? 1u << VIRTIO_BLK_F_FLUSH : 0) |
-			       (features & 8 ? 1u << VIRTIO_BLK_F_CONFIG_WCE : 0) |
-			       (features & 16 ? 1u << VIRTIO_BLK_F_MQ : 0)));
-	virtio_set_status(vdev, vdev->status | VIRTIO_CONFIG_S_FEATURES_OK);
-	for (unsigned q = 0; q < vdev->nqueues; q++) {
-		struct virtqueue *vq = virtio_queue_setup(vdev, q);
-
-		CHECK(vq != NULL);
-		/* Queues on top of each other: the driver's own trouble. */
-		vq->size = QUEUE_SIZE;
-		vq->desc = DESC;
-		vq->driver = AVAIL;
-		vq->device = USED;
-		virtio_queue_enable(vdev, q);
-	}
-	gmem_zero(&m->mem, AVAIL, 4);
-	gmem_zero(&m->mem, USED, 4);
+	vf_start(&m->v,
+		 (features & 1 ? 1u << VIRTIO_RING_F_EVENT_IDX : 0) |
+			 (features & 2 ? 1u << VIRTIO_RING_F_INDIRECT_DESC : 0) |
+			 (features & 4 ? 1u << VIRTIO_BLK_F_FLUSH : 0) |
+			 (features & 8 ? 1u << VIRTIO_BLK_F_CONFIG_WCE : 0) |
+			 (features & 16 ? 1u << VIRTIO_BLK_F_MQ : 0),
+		 &rings, UINT_MAX);
 	m->avail = 0;
-	virtio_set_status(vdev, vdev->status | VIRTIO_CONFIG_S_DRIVER_OK);
-	pthread_mutex_unlock(&vdev->lock);
-}
-
-static void put16(struct machine *m, uint64_t gpa, uint16_t v)
-{
-	gmem_write(&m->mem, gpa, &v, 2);
 }
 
 /*
@@ -173,7 +99,7 @@ static void add_request(struct machine *m, struct input *in)
 	uint64_t at = 0x1000 + take(in, 2) % (RAM - 0x1000);
 	struct virtio_blk_outhdr hdr = { .type = types[how % 8], .sector = take(in, 2) % 140 };
 
-	gmem_write(&m->mem, at, &hdr, sizeof(hdr));
+	gmem_write(&m->v.mem, at, &hdr, sizeof(hdr));
 	for (unsigned i = 0; i < n; i++) {
 		uint16_t v = (uint16_t)take(in, 2);
 		struct vring_desc desc = {
@@ -188,20 +114,20 @@ static void add_request(struct machine *m, struct input *in)
 			desc.len &= ~511u;
 		if (i == 0)
 			desc.flags &= (uint16_t)~VRING_DESC_F_WRITE;
-		gmem_write(&m->mem, DESC + (head + i) % QUEUE_SIZE * sizeof(desc), &desc,
+		gmem_write(&m->v.mem, DESC + (head + i) % QUEUE_SIZE * sizeof(desc), &desc,
 			   sizeof(desc));
 		at += desc.len;
 	}
-	put16(m, AVAIL + 4 + head * 2, head);
-	put16(m, AVAIL + 2, ++m->avail);
+	vf_put16(&m->v, AVAIL + 4 + head * 2, head);
+	vf_put16(&m->v, AVAIL + 2, ++m->avail);
 }
 
 static void check_nothing_out(struct machine *m)
 {
-	for (unsigned q = 0; q < m->vdev->nqueues; q++) {
-		const struct virtqueue *vq = &m->vdev->queue[q].vq;
+	for (unsigned q = 0; q < m->v.vdev->nqueues; q++) {
+		const struct virtqueue *vq = &m->v.vdev->queue[q].vq;
 
-		CHECK(!vq->started || (m->vdev->status & VIRTIO_CONFIG_S_NEEDS_RESET) != 0 ||
+		CHECK(!vq->started || (m->v.vdev->status & VIRTIO_CONFIG_S_NEEDS_RESET) != 0 ||
 		      vq->next_avail == vq->next_used);
 	}
 }
@@ -213,14 +139,14 @@ static void save_and_load(struct machine *m)
 	const void *data;
 	size_t len;
 
-	CHECK(virtio_state(m->vdev, st) == 0);
+	CHECK(virtio_state(m->v.vdev, st) == 0);
 	CHECK(state_finish(st, &data, &len, &err) == 0);
 	{
 		struct state *load = state_new_load(data, len, &err);
 
 		CHECK(load != NULL);
 		/* It may refuse what the driver had made of itself, and is as reset then. */
-		(void)virtio_state(m->vdev, load);
+		(void)virtio_state(m->v.vdev, load);
 		state_free(load);
 	}
 	state_free(st);
@@ -228,7 +154,7 @@ static void save_and_load(struct machine *m)
 
 static void operate(struct machine *m, struct input *in)
 {
-	struct virtio_device *vdev = m->vdev;
+	struct virtio_device *vdev = m->v.vdev;
 	uint8_t op = (uint8_t)take(in, 1), bytes[32];
 	uint64_t gpa;
 	unsigned n;
@@ -239,7 +165,7 @@ static void operate(struct machine *m, struct input *in)
 		n = (unsigned)take(in, 1) % sizeof(bytes);
 		for (unsigned i = 0; i < n; i++)
 			bytes[i] = (uint8_t)take(in, 1);
-		gmem_write(&m->mem, gpa, bytes, n);
+		gmem_write(&m->v.mem, gpa, bytes, n);
 		break;
 	case 1:
 	case 2:
@@ -247,12 +173,12 @@ static void operate(struct machine *m, struct input *in)
 		add_request(m, in);
 		break;
 	case 4:
-		put16(m, AVAIL + 2, m->avail = (uint16_t)(m->avail + op / 10 % 3));
+		vf_put16(&m->v, AVAIL + 2, m->avail = (uint16_t)(m->avail + op / 10 % 3));
 		virtio_kick(vdev, op / 10 % 4);
 		break;
 	case 5:
 		virtio_kick(vdev, 0);
-		CHECK(loop_run_once(m->loop, 0) == 0);
+		CHECK(loop_run_once(m->v.loop, 0) == 0);
 		break;
 	case 6:
 		bytes[0] = (uint8_t)take(in, 1);
@@ -273,7 +199,7 @@ static void operate(struct machine *m, struct input *in)
 		virtio_resume(vdev);
 		break;
 	case 9:
-		if (m->vdev == m->disk[3]) /* the one whose descriptor is still at hand */
+		if (m->v.vdev == m->disk[3]) /* the one whose descriptor is still at hand */
 			CHECK(ftruncate(m->fd, (off_t)(take(in, 1) * 700)) == 0);
 		virtio_rescan(vdev);
 		break;
@@ -285,23 +211,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct input in = { .data = data, .left = size };
 	struct machine *m = machine();
 
-	m->vdev = m->disk[take(&in, 1) % 4];
-	m->transport.vdev = m->vdev;
+	vf_attach(&m->v, m->disk[take(&in, 1) % 4]);
 	CHECK(ftruncate(m->fd, DISK_BYTES) == 0);
-	pthread_mutex_lock(&m->vdev->lock);
-	m->vdev->transport = &m->transport;
-	pthread_mutex_unlock(&m->vdev->lock);
-	virtio_rescan(m->vdev);
+	virtio_rescan(m->v.vdev);
 	start(m, (uint8_t)take(&in, 1));
 	for (unsigned i = 0; i < STEPS_MAX && in.left > 0; i++)
 		operate(m, &in);
-	virtio_quiesce(m->vdev);
+	virtio_quiesce(m->v.vdev);
 	check_nothing_out(m);
-	pthread_mutex_lock(&m->vdev->lock);
-	virtio_reset(m->vdev);
-	m->vdev->transport = NULL;
-	pthread_mutex_unlock(&m->vdev->lock);
-	virtio_resume(m->vdev);
-	CHECK(loop_run_once(m->loop, 0) == 0);
+	vf_detach(&m->v);
+	virtio_resume(m->v.vdev);
+	CHECK(loop_run_once(m->v.loop, 0) == 0);
 	return 0;
 }

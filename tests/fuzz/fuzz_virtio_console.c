@@ -9,6 +9,7 @@
  * operate().
  */
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,10 +17,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include <linux/virtio_console.h>
-#include "devices/virtio.h"
 #include "devices/virtio_console.h"
-#include "tests/fuzz/fuzz.h"
-#include "vmm/base/log.h"
+#include "tests/fuzz/virtio_fuzz.h"
 
 #define RAM	    0x40000ULL
 #define PORTS	    3
@@ -31,82 +30,35 @@
 #define DATA	    0x10000ULL
 #define OPERATIONS  200
 
+static const struct vf_rings rings = { .size = QUEUE_SIZE,
+				       .desc = QUEUE_AT(0),
+				       .driver = QUEUE_AT(0) + AVAIL,
+				       .device = QUEUE_AT(0) + USED,
+				       .step = QUEUE_AT(1) - QUEUE_AT(0) };
+
 struct bench {
-	struct gmem mem;
-	struct loop *loop;
+	struct virtio_fuzz v;
 	struct chardevs chardevs;
-	struct virtio_host host;
-	struct virtio_transport transport;
 	const struct virtio_ops *ops;
-	struct virtio_device *vdev;
 	struct console_options options[PORTS];
 	unsigned nports;
 	int client;
 	char path[64];
 };
 
-static void on_interrupt(struct virtio_transport *t, int q)
-{
-	CHECK(q < (int)t->vdev->nqueues);
-}
-
-static int on_eventfd(struct virtio_transport *t, unsigned q, int fd, bool on)
-{
-	(void)t;
-	(void)q;
-	(void)fd;
-	(void)on;
-	return -EOPNOTSUPP;
-}
-
-static const struct virtio_transport_ops transport_ops = { .interrupt = on_interrupt,
-							   .ioeventfd = on_eventfd,
-							   .irqfd = on_eventfd };
-
-static void write16(struct bench *b, uint64_t gpa, uint16_t v)
-{
-	gmem_write(&b->mem, gpa, &v, sizeof(v));
-}
-
-static uint16_t read16(struct bench *b, uint64_t gpa)
-{
-	uint16_t v = 0;
-
-	gmem_read(&b->mem, gpa, &v, sizeof(v));
-	return v;
-}
-
 /* --- The driver --- */
 
 static void start(struct bench *b, uint64_t features)
 {
-	struct virtio_device *v = b->vdev;
-
-	gmem_zero(&b->mem, 0, DATA);
-	pthread_mutex_lock(&v->lock);
-	virtio_set_status(v, 0);
-	virtio_set_status(v, 3);
-	virtio_accept(v, 0, (uint32_t)(features & v->features));
-	virtio_accept(v, 1, 1);
-	virtio_set_status(v, 11);
-	for (unsigned q = 0; q < v->nqueues; q++) {
-		struct virtqueue *vq = virtio_queue_setup(v, q);
-
-		vq->size = QUEUE_SIZE;
-		vq->desc = QUEUE_AT(q);
-		vq->driver = QUEUE_AT(q) + AVAIL;
-		vq->device = QUEUE_AT(q) + USED;
-		virtio_queue_enable(v, q);
-	}
-	virtio_set_status(v, 15);
-	pthread_mutex_unlock(&v->lock);
+	gmem_zero(&b->v.mem, 0, DATA);
+	vf_start(&b->v, (uint32_t)features, &rings, UINT_MAX);
 }
 
 /* A chain of up to 4 buffers: lengths and directions from the input. */
 static void add(struct bench *b, struct input *in, unsigned q)
 {
 	uint64_t at = QUEUE_AT(q), avail = at + AVAIL;
-	uint16_t idx = read16(b, avail + 2), head = (uint16_t)(idx * 4 % QUEUE_SIZE);
+	uint16_t idx = vf_get16(&b->v, avail + 2), head = (uint16_t)(idx * 4 % QUEUE_SIZE);
 	unsigned n = 1 + (unsigned)take(in, 1) % 4;
 
 	for (unsigned i = 0; i < n; i++) {
@@ -117,10 +69,10 @@ static void add(struct bench *b, struct input *in, unsigned q)
 							       (i + 1 < n ? 1 : 0)),
 					   .next = (uint16_t)(head + i + 1) };
 
-		gmem_write(&b->mem, at + 16 * ((head + i) % QUEUE_SIZE), &desc, sizeof(desc));
+		gmem_write(&b->v.mem, at + 16 * ((head + i) % QUEUE_SIZE), &desc, sizeof(desc));
 	}
-	write16(b, avail + 4 + 2 * (idx % QUEUE_SIZE), head);
-	write16(b, avail + 2, (uint16_t)(idx + 1));
+	vf_put16(&b->v, avail + 4 + 2 * (idx % QUEUE_SIZE), head);
+	vf_put16(&b->v, avail + 2, (uint16_t)(idx + 1));
 }
 
 /* A control message as a driver would write it. */
@@ -130,14 +82,14 @@ static void control(struct bench *b, struct input *in)
 					      .event = (uint16_t)take(in, 1),
 					      .value = (uint16_t)take(in, 1) };
 	uint64_t at = QUEUE_AT(3), avail = at + AVAIL;
-	uint16_t idx = read16(b, avail + 2);
+	uint16_t idx = vf_get16(&b->v, avail + 2);
 	struct vring_desc desc = { .addr = DATA, .len = sizeof(msg) };
 
-	gmem_write(&b->mem, DATA, &msg, sizeof(msg));
-	gmem_write(&b->mem, at, &desc, sizeof(desc));
-	write16(b, avail + 4 + 2 * (idx % QUEUE_SIZE), 0);
-	write16(b, avail + 2, (uint16_t)(idx + 1));
-	virtio_kick(b->vdev, 3);
+	gmem_write(&b->v.mem, DATA, &msg, sizeof(msg));
+	gmem_write(&b->v.mem, at, &desc, sizeof(desc));
+	vf_put16(&b->v, avail + 4 + 2 * (idx % QUEUE_SIZE), 0);
+	vf_put16(&b->v, avail + 2, (uint16_t)(idx + 1));
+	virtio_kick(b->v.vdev, 3);
 }
 
 /* --- The host --- */
@@ -163,19 +115,19 @@ static void save_and_load(struct bench *b)
 	const void *data;
 	size_t len;
 
-	virtio_quiesce(b->vdev);
-	CHECK(virtio_state(b->vdev, save) == 0);
+	virtio_quiesce(b->v.vdev);
+	CHECK(virtio_state(b->v.vdev, save) == 0);
 	CHECK(state_finish(save, &data, &len, &err) == 0);
 	load = state_new_load(data, len, &err);
 	CHECK(load != NULL);
 	/* A broken device may not come back, a good one must. */
-	if (virtio_state(b->vdev, load) == 0)
+	if (virtio_state(b->v.vdev, load) == 0)
 		CHECK(state_finish(load, NULL, NULL, &err) == 0);
 	else
 		CHECK(state_finish(load, NULL, NULL, &err) < 0);
 	state_free(load);
 	state_free(save);
-	virtio_resume(b->vdev);
+	virtio_resume(b->v.vdev);
 }
 
 static void operate(struct bench *b, struct input *in)
@@ -192,7 +144,7 @@ static void operate(struct bench *b, struct input *in)
 		break;
 	case 3:
 	case 4:
-		virtio_kick(b->vdev, (op >> 4));
+		virtio_kick(b->v.vdev, (op >> 4));
 		break;
 	case 5:
 		control(b, in);
@@ -203,7 +155,7 @@ static void operate(struct bench *b, struct input *in)
 		n = 1 + (op >> 4);
 		for (unsigned i = 0; i < n; i++)
 			buf[i] = (char)take(in, 1);
-		gmem_write(&b->mem, gpa, buf, n);
+		gmem_write(&b->v.mem, gpa, buf, n);
 		break;
 	}
 	case 7:
@@ -228,16 +180,16 @@ static void operate(struct bench *b, struct input *in)
 		}
 		break;
 	case 11:
-		pthread_mutex_lock(&b->vdev->lock);
+		pthread_mutex_lock(&b->v.vdev->lock);
 		n = (unsigned)take(in, 1);
-		virtio_config_write(b->vdev, op >> 4, &n, 4);
-		virtio_config_read(b->vdev, op >> 4, buf, 8);
-		pthread_mutex_unlock(&b->vdev->lock);
+		virtio_config_write(b->v.vdev, op >> 4, &n, 4);
+		virtio_config_read(b->v.vdev, op >> 4, buf, 8);
+		pthread_mutex_unlock(&b->v.vdev->lock);
 		break;
 	case 12:
-		pthread_mutex_lock(&b->vdev->lock);
-		virtio_set_status(b->vdev, op >> 4 == 15 ? 0 : (uint8_t)take(in, 1));
-		pthread_mutex_unlock(&b->vdev->lock);
+		pthread_mutex_lock(&b->v.vdev->lock);
+		virtio_set_status(b->v.vdev, op >> 4 == 15 ? 0 : (uint8_t)take(in, 1));
+		pthread_mutex_unlock(&b->v.vdev->lock);
 		break;
 	case 13:
 		if (op >> 4 < 4)
@@ -250,13 +202,13 @@ static void operate(struct bench *b, struct input *in)
 			chardevs_resized(&b->chardevs);
 		break;
 	default:
-		loop_run_once(b->loop, 0);
+		loop_run_once(b->v.loop, 0);
 		break;
 	}
-	if ((b->vdev->status & VIRTIO_CONFIG_S_NEEDS_RESET) != 0)
+	if ((b->v.vdev->status & VIRTIO_CONFIG_S_NEEDS_RESET) != 0)
 		return;
-	for (unsigned q = 0; q < b->vdev->nqueues; q++) {
-		const struct virtqueue *vq = &b->vdev->queue[q].vq;
+	for (unsigned q = 0; q < b->v.vdev->nqueues; q++) {
+		const struct virtqueue *vq = &b->v.vdev->queue[q].vq;
 
 		CHECK(!vq->started || vq->next_avail == vq->next_used);
 	}
@@ -264,31 +216,23 @@ static void operate(struct bench *b, struct input *in)
 
 static void bench_init(struct bench *b, unsigned nports)
 {
-	struct gmem_config mem = { .size = RAM };
+	struct virtio_device *vdev;
 	struct err err = ERR_INIT;
 
 	memset(b, 0, sizeof(*b));
 	b->client = -1;
 	snprintf(b->path, sizeof(b->path), "/tmp/fuzz_console.%d", (int)getpid());
-	CHECK(gmem_init(&b->mem, &mem, &err) == 0);
-	CHECK(gmem_add_region(&b->mem, 0, RAM, &err) == 0);
-	b->loop = loop_new(&err);
-	CHECK(b->loop != NULL);
-	b->host = (struct virtio_host){ .mem = &b->mem, .loop = b->loop, .chardevs = &b->chardevs };
-	b->transport.ops = &transport_ops;
-	for (unsigned i = 0; i < virtio_nkinds(); i++)
-		if (virtio_kind(i)->id == VIRTIO_ID_CONSOLE)
-			b->ops = virtio_kind(i);
-	CHECK(b->ops != NULL);
+	vf_init(&b->v, RAM, 0);
+	b->v.host.chardevs = &b->chardevs;
+	b->ops = vf_ops(VIRTIO_ID_CONSOLE);
 	b->options[0].chr = (struct chardev_config){ .to = CHARDEV_SOCKET, .path = b->path };
 	b->options[1].chr = (struct chardev_config){ .to = CHARDEV_NULL };
 	b->options[2].chr = (struct chardev_config){ .to = CHARDEV_NULL };
 	b->options[2].name = (char *)"fuzz";
 	b->nports = nports;
-	b->vdev = b->ops->create(b->options, nports, 0, &b->host, &err);
-	CHECK(b->vdev != NULL);
-	b->vdev->transport = &b->transport;
-	b->transport.vdev = b->vdev;
+	vdev = b->ops->create(b->options, nports, 0, &b->v.host, &err);
+	CHECK(vdev != NULL);
+	vf_attach(&b->v, vdev);
 	CHECK(chardevs_start(&b->chardevs, &err) == 0);
 }
 
@@ -296,14 +240,10 @@ static void bench_fini(struct bench *b)
 {
 	if (b->client >= 0)
 		close(b->client);
-	pthread_mutex_lock(&b->vdev->lock);
-	virtio_reset(b->vdev);
-	b->vdev->transport = NULL;
-	pthread_mutex_unlock(&b->vdev->lock);
-	b->ops->destroy(b->vdev);
+	vf_detach(&b->v);
+	b->ops->destroy(b->v.vdev);
 	CHECK(b->chardevs.first == NULL);
-	loop_free(b->loop);
-	gmem_fini(&b->mem);
+	vf_fini(&b->v);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -313,7 +253,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct bench b;
 
 	signal(SIGPIPE, SIG_IGN);
-	log_set_fd(-1);
 	bench_init(&b, 1 + (unsigned)take(&in, 1) % PORTS);
 	/* Bits 0 to 2: the console's; 3 and 4: INDIRECT_DESC and EVENT_IDX. */
 	start(&b, (features & 7) | (features >> 3 & 3) << 28);

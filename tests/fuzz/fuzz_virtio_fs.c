@@ -25,9 +25,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "devices/virtio.h"
-#include "tests/fuzz/fuzz.h"
-#include "vmm/base/log.h"
+#include "tests/fuzz/virtio_fuzz.h"
 
 #define RAM	   0x80000ULL
 #define RAM_HIGH   0x2000ULL
@@ -44,13 +42,8 @@
 #define SECRET	   "it is the secret of the host"
 
 struct machine {
-	struct gmem mem;
-	struct loop *loop;
-	struct virtio_host host;
-	struct virtio_transport transport;
-	const struct virtio_ops *ops;
+	struct virtio_fuzz v;
 	struct virtio_device *fs[4];
-	struct virtio_device *vdev;
 	char bed[64], share[80], outside[80], secret[100];
 	struct stat before; /* the secret */
 	uint16_t avail[QUEUES];
@@ -58,17 +51,6 @@ struct machine {
 	uint64_t node[KNOWN], fh[KNOWN];
 	unsigned nodes, fhs; /* ever learned; the last KNOWN are kept */
 };
-
-static void on_interrupt(struct virtio_transport *t, int q)
-{
-	CHECK(t->vdev != NULL && q >= -1 && q < (int)t->vdev->nqueues);
-}
-
-static int on_fd(struct virtio_transport *t, unsigned q, int fd, bool on)
-{
-	CHECK(t->vdev != NULL && q < t->vdev->nqueues && (fd >= 0 || !on));
-	return -EOPNOTSUPP;
-}
 
 /* --- The folder --- */
 
@@ -159,24 +141,12 @@ static void check_outside(const struct machine *m)
 
 static struct virtio_device *make(struct machine *m, const char *keys)
 {
-	struct opt table[2] = { m->ops->option };
-	struct {
-		struct opt_seen seen;
-		struct opt_list list;
-	} config = { 0 };
 	struct virtio_device *vdev;
-	struct err err = ERR_INIT;
 	char text[200];
 
-	table[0].offset = (size_t)((char *)&config.list - (char *)&config);
 	snprintf(text, sizeof(text), "%s,tag=x,queues=%d%s", m->share, QUEUES - 1, keys);
-	CHECK(opt_defaults(table, &config, &err) == 0);
-	CHECK(opt_apply(table, &config, m->ops->option.name, text, &err) == 0);
-	vdev = m->ops->create(config.list.items, 1, 0, &m->host, &err);
-	if (vdev == NULL)
-		fprintf(stderr, "%s\n", err.msg);
-	CHECK(vdev != NULL && vdev->nqueues == QUEUES);
-	opt_free(table, &config);
+	vdev = vf_make(&m->v, VIRTIO_ID_FS, text);
+	CHECK(vdev->nqueues == QUEUES);
 	return vdev;
 }
 
@@ -200,29 +170,11 @@ static void make_bed(struct machine *m)
 
 static struct machine *machine(void)
 {
-	static const struct virtio_transport_ops transport_ops = { .interrupt = on_interrupt,
-								   .ioeventfd = on_fd,
-								   .irqfd = on_fd };
 	static struct machine m;
-	struct gmem_config cfg = { .size = RAM + RAM_HIGH };
-	struct err err = ERR_INIT;
 
-	if (m.loop != NULL)
+	if (m.v.loop != NULL)
 		return &m;
-	log_set_level(LOG_ERROR);
-	log_set_fd(-1);
-	CHECK(gmem_init(&m.mem, &cfg, &err) == 0);
-	CHECK(gmem_add_region(&m.mem, 0, RAM, &err) == 0);
-	CHECK(gmem_add_region(&m.mem, RAM, RAM_HIGH, &err) == 0);
-	m.loop = loop_new(&err);
-	CHECK(m.loop != NULL);
-	m.host = (struct virtio_host){ .mem = &m.mem, .loop = m.loop };
-	m.transport.ops = &transport_ops;
-	for (unsigned i = 0; i < virtio_nkinds(); i++) {
-		if (virtio_kind(i)->id == VIRTIO_ID_FS)
-			m.ops = virtio_kind(i);
-	}
-	CHECK(m.ops != NULL);
+	vf_init(&m.v, RAM, RAM_HIGH);
 	make_bed(&m);
 	fresh_share(&m);
 	m.fs[0] = make(&m, "");
@@ -236,54 +188,35 @@ static struct machine *machine(void)
 
 static void start(struct machine *m)
 {
-	struct virtio_device *vdev = m->vdev;
+	static const struct vf_rings rings = { QUEUE_SIZE, RINGS(0), AVAIL(0), USED(0),
+					       RINGS(1) - RINGS(0) };
 
-	pthread_mutex_lock(&vdev->lock);
-	virtio_set_status(vdev, 0);
-	virtio_set_status(vdev, VIRTIO_CONFIG_S_ACKNOWLEDGE);
-	virtio_set_status(vdev, VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER);
-	virtio_accept(vdev, 1, 1);
-	virtio_accept(vdev, 0, 0);
-	virtio_set_status(vdev, vdev->status | VIRTIO_CONFIG_S_FEATURES_OK);
-	for (unsigned q = 0; q < QUEUES; q++) {
-		struct virtqueue *vq = virtio_queue_setup(vdev, q);
-
-		CHECK(vq != NULL);
-		vq->size = QUEUE_SIZE;
-		vq->desc = RINGS(q);
-		vq->driver = AVAIL(q);
-		vq->device = USED(q);
-		virtio_queue_enable(vdev, q);
-		gmem_zero(&m->mem, AVAIL(q), 64);
-		gmem_zero(&m->mem, USED(q), 256);
-		m->avail[q] = 0;
-	}
+	vf_start(&m->v, 0, &rings, QUEUES);
+	memset(m->avail, 0, sizeof(m->avail));
 	m->nodes = m->fhs = 0;
-	virtio_set_status(vdev, vdev->status | VIRTIO_CONFIG_S_DRIVER_OK);
-	pthread_mutex_unlock(&vdev->lock);
 }
 
 static bool broken(struct machine *m)
 {
 	bool yes;
 
-	pthread_mutex_lock(&m->vdev->lock);
-	yes = (m->vdev->status & VIRTIO_CONFIG_S_NEEDS_RESET) != 0;
-	pthread_mutex_unlock(&m->vdev->lock);
+	pthread_mutex_lock(&m->v.vdev->lock);
+	yes = (m->v.vdev->status & VIRTIO_CONFIG_S_NEEDS_RESET) != 0;
+	pthread_mutex_unlock(&m->v.vdev->lock);
 	return yes;
 }
 
 /* Wait until all of queue @q came back. False: the device broke. */
 static bool finished(struct machine *m, unsigned q)
 {
-	const uint16_t *idx = gmem_ptr(&m->mem, USED(q) + 2, 2);
+	const uint16_t *idx = gmem_ptr(&m->v.mem, USED(q) + 2, 2);
 	uint64_t end = loop_now_ns() + 10000000000ULL;
 
 	while (__atomic_load_n(idx, __ATOMIC_ACQUIRE) != m->avail[q]) {
 		if (broken(m))
 			return false;
 		CHECK(loop_now_ns() < end);
-		CHECK(loop_run_once(m->loop, 0) == 0);
+		CHECK(loop_run_once(m->v.loop, 0) == 0);
 		sched_yield();
 	}
 	return true;
@@ -293,16 +226,16 @@ static uint32_t used_len(struct machine *m, unsigned q)
 {
 	struct vring_used_elem elem;
 
-	gmem_read(&m->mem, USED(q) + 4 + (uint16_t)(m->avail[q] - 1) % QUEUE_SIZE * 8, &elem,
+	gmem_read(&m->v.mem, USED(q) + 4 + (uint16_t)(m->avail[q] - 1) % QUEUE_SIZE * 8, &elem,
 		  sizeof(elem));
 	return elem.len;
 }
 
 static void publish(struct machine *m, unsigned q, uint16_t head)
 {
-	uint16_t *idx = gmem_wptr(&m->mem, AVAIL(q) + 2, 2);
+	uint16_t *idx = gmem_wptr(&m->v.mem, AVAIL(q) + 2, 2);
 
-	gmem_write(&m->mem, AVAIL(q) + 4 + m->avail[q] % QUEUE_SIZE * 2, &head, 2);
+	gmem_write(&m->v.mem, AVAIL(q) + 4 + m->avail[q] % QUEUE_SIZE * 2, &head, 2);
 	__atomic_store_n(idx, ++m->avail[q], __ATOMIC_RELEASE);
 }
 
@@ -336,9 +269,9 @@ static int64_t send_message(struct machine *m, unsigned q, uint32_t len, unsigne
 			desc[i].next = (uint16_t)(i + 1);
 		}
 	}
-	gmem_write(&m->mem, RINGS(q), desc, n * sizeof(desc[0]));
+	gmem_write(&m->v.mem, RINGS(q), desc, n * sizeof(desc[0]));
 	publish(m, q, 0);
-	virtio_kick(m->vdev, q);
+	virtio_kick(m->v.vdev, q);
 	return finished(m, q) ? (int64_t)used_len(m, q) : -1;
 }
 
@@ -570,14 +503,14 @@ static void learn(struct machine *m, uint32_t opcode, uint32_t len)
 	case FUSE_MKDIR:
 	case FUSE_LINK:
 		CHECK(len == sizeof(r.entry));
-		gmem_read(&m->mem, at, &r.entry, sizeof(r.entry));
+		gmem_read(&m->v.mem, at, &r.entry, sizeof(r.entry));
 		CHECK(r.entry.attr.ino != m->before.st_ino);
 		learn_node(m, r.entry.nodeid);
 		break;
 	case FUSE_CREATE:
 	case FUSE_TMPFILE:
 		CHECK(len == sizeof(r));
-		gmem_read(&m->mem, at, &r, sizeof(r));
+		gmem_read(&m->v.mem, at, &r, sizeof(r));
 		CHECK(r.entry.attr.ino != m->before.st_ino);
 		learn_node(m, r.entry.nodeid);
 		m->fh[m->fhs++ % KNOWN] = r.open.fh;
@@ -585,7 +518,7 @@ static void learn(struct machine *m, uint32_t opcode, uint32_t len)
 	case FUSE_OPEN:
 	case FUSE_OPENDIR:
 		CHECK(len == sizeof(r.open));
-		gmem_read(&m->mem, at, &r.open, sizeof(r.open));
+		gmem_read(&m->v.mem, at, &r.open, sizeof(r.open));
 		m->fh[m->fhs++ % KNOWN] = r.open.fh;
 		break;
 	}
@@ -601,13 +534,13 @@ static void check_reply(struct machine *m, int64_t used, uint32_t room, const st
 	if (used <= 0)
 		return;
 	CHECK(used >= (int64_t)sizeof(h));
-	gmem_read(&m->mem, OUT_AT, &h, sizeof(h));
+	gmem_read(&m->v.mem, OUT_AT, &h, sizeof(h));
 	CHECK(h.len == used && h.error <= 0 && h.error > -1000);
 	CHECK(h.error == 0 || h.len == sizeof(h));
 	CHECK(h.unique == asked->unique);
 	if (h.error == 0 && !bent)
 		learn(m, asked->opcode, h.len - (uint32_t)sizeof(h));
-	CHECK(memmem(gmem_ptr(&m->mem, OUT_AT, h.len), h.len, SECRET, 16) == NULL);
+	CHECK(memmem(gmem_ptr(&m->v.mem, OUT_AT, h.len), h.len, SECRET, 16) == NULL);
 }
 
 /*
@@ -650,8 +583,8 @@ static void request(struct machine *m, struct input *in, uint32_t opcode)
 		q = 0;
 	room = (uint32_t)take(in, 1);
 	room = silent && how < 200 ? 0 : room < 200 ? OUT_MAX : room < 230 ? 4096 : room - 224;
-	gmem_write(&m->mem, IN_AT, msg.data, msg.len);
-	gmem_zero(&m->mem, OUT_AT, 4096);
+	gmem_write(&m->v.mem, IN_AT, msg.data, msg.len);
+	gmem_zero(&m->v.mem, OUT_AT, 4096);
 	{
 		int64_t used = send_message(m, q, msg.len, 1 + how % 11, room);
 
@@ -679,9 +612,9 @@ static void reset(struct machine *m, struct input *in)
 	};
 
 	if (take(in, 1) % 2 == 0) {
-		gmem_write(&m->mem, RINGS(1), desc, sizeof(desc));
+		gmem_write(&m->v.mem, RINGS(1), desc, sizeof(desc));
 		publish(m, 1, 0);
-		virtio_kick(m->vdev, 1);
+		virtio_kick(m->v.vdev, 1);
 	}
 	start(m);
 	if (take(in, 1) % 8 != 0)
@@ -710,20 +643,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct machine *m = machine();
 
 	fresh_share(m);
-	m->vdev = m->fs[take(&in, 1) % 4];
-	m->transport.vdev = m->vdev;
-	pthread_mutex_lock(&m->vdev->lock);
-	m->vdev->transport = &m->transport;
-	pthread_mutex_unlock(&m->vdev->lock);
+	vf_attach(&m->v, m->fs[take(&in, 1) % 4]);
 	start(m);
 	init(m);
 	for (unsigned i = 0; i < STEPS_MAX && in.left > 0; i++)
 		operate(m, &in);
-	pthread_mutex_lock(&m->vdev->lock);
-	virtio_reset(m->vdev);
-	m->vdev->transport = NULL;
-	pthread_mutex_unlock(&m->vdev->lock);
-	CHECK(loop_run_once(m->loop, 0) == 0);
+	vf_detach(&m->v);
+	CHECK(loop_run_once(m->v.loop, 0) == 0);
 	check_outside(m);
 	return 0;
 }

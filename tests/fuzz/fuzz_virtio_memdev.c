@@ -11,14 +11,14 @@
  * see operate().
  */
 #include <errno.h>
+#include <limits.h>
 #include <linux/virtio_balloon.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include "devices/virtio_balloon.h"
-#include "tests/fuzz/fuzz.h"
-#include "vmm/base/log.h"
+#include "tests/fuzz/virtio_fuzz.h"
 
 #define RAM	   0x40000ULL
 #define RAM_HIGH   0x4000ULL /* a second region right behind it */
@@ -34,26 +34,11 @@ enum { BALLOON, BALLOON_PLAIN, PMEM, PMEM_RO, DEVICES };
 
 /* Made once and kept: what is to be found is in the devices, not in opening files. */
 struct machine {
-	struct gmem mem;
-	struct loop *loop;
-	struct virtio_host host;
-	struct virtio_transport transport;
+	struct virtio_fuzz v;
 	struct virtio_device *device[DEVICES];
-	struct virtio_device *vdev;
 	uint64_t target; /* of the balloon */
 	uint16_t avail;
 };
-
-static void on_interrupt(struct virtio_transport *t, int q)
-{
-	CHECK(t->vdev != NULL && q >= -1 && q < (int)t->vdev->nqueues);
-}
-
-static int on_fd(struct virtio_transport *t, unsigned q, int fd, bool on)
-{
-	CHECK(t->vdev != NULL && q < t->vdev->nqueues && (fd >= 0 || !on));
-	return -EOPNOTSUPP;
-}
 
 static int add_memory(const struct virtio_host *host, int fd, uint64_t size, bool ro, uint64_t *gpa,
 		      struct err *err)
@@ -62,64 +47,24 @@ static int add_memory(const struct virtio_host *host, int fd, uint64_t size, boo
 	return gmem_add_file(host->mem, *gpa, size, fd, ro, err);
 }
 
-static struct virtio_device *make(struct machine *m, uint16_t id, const char *text)
-{
-	const struct virtio_ops *ops = NULL;
-	struct opt table[2] = { 0 };
-	struct {
-		struct opt_seen seen;
-		struct opt_list list;
-	} config = { 0 };
-	struct virtio_device *vdev;
-	struct err err = ERR_INIT;
-
-	for (unsigned i = 0; i < virtio_nkinds(); i++)
-		if (virtio_kind(i)->id == id)
-			ops = virtio_kind(i);
-	CHECK(ops != NULL);
-	table[0] = ops->option;
-	table[0].offset = (size_t)((char *)&config.list - (char *)&config);
-	if (opt_apply(table, &config, ops->option.name, text, &err) < 0)
-		fprintf(stderr, "%s\n", err.msg);
-	CHECK(config.list.n == 1);
-	vdev = ops->create(config.list.items, 1, 0, &m->host, &err);
-	if (vdev == NULL)
-		fprintf(stderr, "%s\n", err.msg);
-	CHECK(vdev != NULL);
-	opt_free(table, &config);
-	return vdev;
-}
-
 static struct machine *machine(void)
 {
-	static const struct virtio_transport_ops transport_ops = { .interrupt = on_interrupt,
-								   .ioeventfd = on_fd,
-								   .irqfd = on_fd };
 	static struct machine m;
-	struct gmem_config cfg = { .size = RAM + RAM_HIGH };
-	struct err err = ERR_INIT;
 	char path[64];
 
-	if (m.loop != NULL)
+	if (m.v.loop != NULL)
 		return &m;
-	log_set_level(LOG_ERROR);
-	log_set_fd(-1);
-	CHECK(gmem_init(&m.mem, &cfg, &err) == 0);
-	CHECK(gmem_add_region(&m.mem, 0, RAM, &err) == 0);
-	CHECK(gmem_add_region(&m.mem, RAM, RAM_HIGH, &err) == 0);
-	m.loop = loop_new(&err);
-	CHECK(m.loop != NULL);
-	m.host = (struct virtio_host){ .mem = &m.mem, .loop = m.loop, .add_memory = add_memory };
-	m.transport.ops = &transport_ops;
+	vf_init(&m.v, RAM, RAM_HIGH);
+	m.v.host.add_memory = add_memory;
 	m.device[BALLOON] =
-		make(&m, VIRTIO_ID_BALLOON, "64K,reporting,hinting,deflate-on-oom,stats=1h");
-	m.device[BALLOON_PLAIN] = make(&m, VIRTIO_ID_BALLOON, "0");
+		vf_make(&m.v, VIRTIO_ID_BALLOON, "64K,reporting,hinting,deflate-on-oom,stats=1h");
+	m.device[BALLOON_PLAIN] = vf_make(&m.v, VIRTIO_ID_BALLOON, "0");
 	for (int i = PMEM; i <= PMEM_RO; i++) {
 		int fd = memfd_create("pmem", MFD_CLOEXEC);
 
 		CHECK(fd >= 0 && ftruncate(fd, FILE_BYTES) == 0);
 		snprintf(path, sizeof(path), "/proc/self/fd/%d%s", fd, i == PMEM_RO ? ",ro" : "");
-		m.device[i] = make(&m, VIRTIO_ID_PMEM, path);
+		m.device[i] = vf_make(&m.v, VIRTIO_ID_PMEM, path);
 		close(fd);
 	}
 	return &m;
@@ -129,45 +74,16 @@ static struct machine *machine(void)
 
 static void start(struct machine *m, uint8_t features)
 {
-	struct virtio_device *vdev = m->vdev;
-	const uint64_t zero = 0;
+	/* Queues on top of each other. */
+	static const struct vf_rings rings = { QUEUE_SIZE, DESC, AVAIL, USED, 0 };
 
-	pthread_mutex_lock(&vdev->lock);
-	virtio_set_status(vdev, 0);
-	virtio_set_status(vdev, VIRTIO_CONFIG_S_ACKNOWLEDGE);
-	virtio_set_status(vdev, VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER);
-	virtio_accept(vdev, 1, 1);
-	/* The balloon's own are the bits 1 to 5. */
-	virtio_accept(vdev, 0,
-		      virtio_offered(vdev, 0) &
-			      ((features & 0x3eu) |
-			       (features & 1 ? 1u << VIRTIO_RING_F_EVENT_IDX : 0) |
-			       (features & 64 ? 1u << VIRTIO_RING_F_INDIRECT_DESC : 0)));
-	virtio_set_status(vdev, vdev->status | VIRTIO_CONFIG_S_FEATURES_OK);
-	for (unsigned q = 0; q < vdev->nqueues; q++) {
-		struct virtqueue *vq = virtio_queue_setup(vdev, q);
-
-		CHECK(vq != NULL);
-		/* No queue for what was not negotiated, mostly. */
-		if (q >= 2u + (unsigned)__builtin_popcount(features & 0x2a) && features < 128)
-			break;
-		/* Queues on top of each other: the driver's own trouble. */
-		vq->size = QUEUE_SIZE;
-		vq->desc = DESC;
-		vq->driver = AVAIL;
-		vq->device = USED;
-		virtio_queue_enable(vdev, q);
-	}
-	gmem_write(&m->mem, AVAIL, &zero, 4);
-	gmem_write(&m->mem, USED, &zero, 4);
+	/* The balloon's own are the bits 1 to 5. No queue for what was not negotiated, mostly. */
+	vf_start(&m->v,
+		 (features & 0x3eu) | (features & 1 ? 1u << VIRTIO_RING_F_EVENT_IDX : 0) |
+			 (features & 64 ? 1u << VIRTIO_RING_F_INDIRECT_DESC : 0),
+		 &rings,
+		 features < 128 ? 2u + (unsigned)__builtin_popcount(features & 0x2a) : UINT_MAX);
 	m->avail = 0;
-	virtio_set_status(vdev, vdev->status | VIRTIO_CONFIG_S_DRIVER_OK);
-	pthread_mutex_unlock(&vdev->lock);
-}
-
-static void put16(struct machine *m, uint64_t gpa, uint16_t v)
-{
-	gmem_write(&m->mem, gpa, &v, 2);
 }
 
 /*
@@ -198,21 +114,21 @@ static void add_chain(struct machine *m, struct input *in)
 		desc.addr += off * (how & 16 ? 4096 : 1ULL);
 		if (i == 0)
 			first = desc.addr;
-		gmem_write(&m->mem, DESC + (head + i) % QUEUE_SIZE * sizeof(desc), &desc,
+		gmem_write(&m->v.mem, DESC + (head + i) % QUEUE_SIZE * sizeof(desc), &desc,
 			   sizeof(desc));
 	}
 	word = (uint32_t)take(in, 4);
-	gmem_write(&m->mem, first, &word, sizeof(word));
-	put16(m, AVAIL + 4 + head * 2, head);
-	put16(m, AVAIL + 2, ++m->avail);
+	gmem_write(&m->v.mem, first, &word, sizeof(word));
+	vf_put16(&m->v, AVAIL + 4 + head * 2, head);
+	vf_put16(&m->v, AVAIL + 2, ++m->avail);
 }
 
 static void check_nothing_out(struct machine *m)
 {
-	for (unsigned q = 0; q < m->vdev->nqueues; q++) {
-		const struct virtqueue *vq = &m->vdev->queue[q].vq;
+	for (unsigned q = 0; q < m->v.vdev->nqueues; q++) {
+		const struct virtqueue *vq = &m->v.vdev->queue[q].vq;
 
-		CHECK(!vq->started || (m->vdev->status & VIRTIO_CONFIG_S_NEEDS_RESET) != 0 ||
+		CHECK(!vq->started || (m->v.vdev->status & VIRTIO_CONFIG_S_NEEDS_RESET) != 0 ||
 		      vq->next_avail == vq->next_used);
 	}
 }
@@ -224,12 +140,12 @@ static void save_and_load(struct machine *m)
 	const void *data;
 	size_t len;
 
-	CHECK(virtio_state(m->vdev, st) == 0);
+	CHECK(virtio_state(m->v.vdev, st) == 0);
 	CHECK(state_finish(st, &data, &len, &err) == 0);
 	load = state_new_load(data, len, &err);
 	CHECK(load != NULL);
 	/* It may refuse what the driver had made of itself, and is as reset then. */
-	(void)virtio_state(m->vdev, load);
+	(void)virtio_state(m->v.vdev, load);
 	state_free(load);
 	state_free(st);
 }
@@ -241,32 +157,32 @@ static void ask(struct machine *m, uint8_t what)
 	struct virtio_balloon_stats stats;
 	struct err err = ERR_INIT;
 
-	if (m->vdev->ops->id != VIRTIO_ID_BALLOON)
+	if (m->v.vdev->ops->id != VIRTIO_ID_BALLOON)
 		return;
 	switch (what % 5) {
 	case 0:
-		if (virtio_balloon_set_target(m->vdev, what * 2048ULL, &err) == 0)
+		if (virtio_balloon_set_target(m->v.vdev, what * 2048ULL, &err) == 0)
 			m->target = what * 2048ULL & ~4095ULL;
 		break;
 	case 1:
-		(void)virtio_balloon_hint_start(m->vdev, what & 128, &err);
+		(void)virtio_balloon_hint_start(m->v.vdev, what & 128, &err);
 		break;
 	case 2:
-		(void)virtio_balloon_hint_stop(m->vdev, &err);
+		(void)virtio_balloon_hint_stop(m->v.vdev, &err);
 		break;
 	case 3:
-		(void)virtio_balloon_stats(m->vdev, &stats);
+		(void)virtio_balloon_stats(m->v.vdev, &stats);
 		CHECK(stats.known < 1u << BALLOON_NSTATS);
 		break;
 	case 4:
-		virtio_balloon_status(m->vdev, &status);
+		virtio_balloon_status(m->v.vdev, &status);
 		CHECK(status.target == m->target);
 	}
 }
 
 static void operate(struct machine *m, struct input *in)
 {
-	struct virtio_device *vdev = m->vdev;
+	struct virtio_device *vdev = m->v.vdev;
 	uint8_t op = (uint8_t)take(in, 1), bytes[32];
 	uint64_t gpa;
 	unsigned n;
@@ -277,7 +193,7 @@ static void operate(struct machine *m, struct input *in)
 		n = (unsigned)take(in, 1) % sizeof(bytes);
 		for (unsigned i = 0; i < n; i++)
 			bytes[i] = (uint8_t)take(in, 1);
-		gmem_write(&m->mem, gpa, bytes, n);
+		gmem_write(&m->v.mem, gpa, bytes, n);
 		break;
 	case 1:
 	case 2:
@@ -285,14 +201,14 @@ static void operate(struct machine *m, struct input *in)
 		add_chain(m, in);
 		virtio_kick(vdev, op / 10 % 8);
 		if ((op & 1) == 0)
-			CHECK(loop_run_once(m->loop, 0) == 0);
+			CHECK(loop_run_once(m->v.loop, 0) == 0);
 		break;
 	case 4:
-		put16(m, AVAIL + 2, m->avail = (uint16_t)(m->avail + op / 10 % 3));
+		vf_put16(&m->v, AVAIL + 2, m->avail = (uint16_t)(m->avail + op / 10 % 3));
 		virtio_kick(vdev, op / 10 % 4);
 		break;
 	case 5:
-		CHECK(loop_run_once(m->loop, 0) == 0);
+		CHECK(loop_run_once(m->v.loop, 0) == 0);
 		break;
 	case 6:
 		n = (unsigned)take(in, 1);
@@ -330,27 +246,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct err err = ERR_INIT;
 	uint8_t mark = 0x77;
 
-	m->vdev = m->device[take(&in, 1) % DEVICES];
-	m->transport.vdev = m->vdev;
+	vf_attach(&m->v, m->device[take(&in, 1) % DEVICES]);
 	m->target = 65536;
-	if (m->vdev->ops->id == VIRTIO_ID_BALLOON)
-		CHECK(virtio_balloon_set_target(m->vdev, m->target, &err) == 0);
-	pthread_mutex_lock(&m->vdev->lock);
-	m->vdev->transport = &m->transport;
-	pthread_mutex_unlock(&m->vdev->lock);
+	if (m->v.vdev->ops->id == VIRTIO_ID_BALLOON)
+		CHECK(virtio_balloon_set_target(m->v.vdev, m->target, &err) == 0);
 	/* Nobody but a driver of the pmem device itself has a reason to change this byte. */
-	CHECK(gmem_write(&m->mem, 2 * FILE_AT + FILE_BYTES - 1, &mark, 1) == 0);
+	CHECK(gmem_write(&m->v.mem, 2 * FILE_AT + FILE_BYTES - 1, &mark, 1) == 0);
 	start(m, (uint8_t)take(&in, 1));
 	for (unsigned i = 0; i < STEPS_MAX && in.left > 0; i++)
 		operate(m, &in);
-	virtio_quiesce(m->vdev);
-	pthread_mutex_lock(&m->vdev->lock);
-	virtio_reset(m->vdev);
-	m->vdev->transport = NULL;
-	pthread_mutex_unlock(&m->vdev->lock);
-	virtio_resume(m->vdev);
-	CHECK(loop_run_once(m->loop, 0) == 0);
-	CHECK(gmem_read(&m->mem, 2 * FILE_AT + FILE_BYTES - 1, &mark, 1) == 0);
+	virtio_quiesce(m->v.vdev);
+	vf_detach(&m->v);
+	virtio_resume(m->v.vdev);
+	CHECK(loop_run_once(m->v.loop, 0) == 0);
+	CHECK(gmem_read(&m->v.mem, 2 * FILE_AT + FILE_BYTES - 1, &mark, 1) == 0);
 	CHECK(mark == 0x77);
 	return 0;
 }

@@ -10,6 +10,7 @@
  * Input: operations of 1 byte and their operands, see operate().
  */
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,8 +18,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include "devices/vsock_impl.h"
-#include "tests/fuzz/fuzz.h"
-#include "vmm/base/log.h"
+#include "tests/fuzz/virtio_fuzz.h"
 #include "vmm/base/util.h"
 
 #define RAM	    0x80000ULL
@@ -33,91 +33,44 @@
 #define CID	    3
 #define OPERATIONS  200
 
+static const struct vf_rings rings = { .size = QUEUE_SIZE,
+				       .desc = QUEUE_AT(0),
+				       .driver = QUEUE_AT(0) + AVAIL,
+				       .device = QUEUE_AT(0) + USED,
+				       .step = QUEUE_AT(1) - QUEUE_AT(0) };
+
 struct bench {
-	struct gmem mem;
-	struct loop *loop;
-	struct virtio_host host;
-	struct virtio_transport transport;
+	struct virtio_fuzz v;
 	const struct virtio_ops *ops;
-	struct virtio_device *vdev;
 	struct vsock *vs;
 	int client[CLIENTS];
 	int listener; /* at port 1 */
 	char path[64];
 };
 
-static void on_interrupt(struct virtio_transport *t, int q)
-{
-	CHECK(q < (int)t->vdev->nqueues);
-}
-
-static int on_eventfd(struct virtio_transport *t, unsigned q, int fd, bool on)
-{
-	(void)t;
-	(void)q;
-	(void)fd;
-	(void)on;
-	return -EOPNOTSUPP;
-}
-
-static const struct virtio_transport_ops transport_ops = { .interrupt = on_interrupt,
-							   .ioeventfd = on_eventfd,
-							   .irqfd = on_eventfd };
-
-static void write16(struct bench *b, uint64_t gpa, uint16_t v)
-{
-	gmem_write(&b->mem, gpa, &v, sizeof(v));
-}
-
-static uint16_t read16(struct bench *b, uint64_t gpa)
-{
-	uint16_t v = 0;
-
-	gmem_read(&b->mem, gpa, &v, sizeof(v));
-	return v;
-}
-
 /* --- The driver --- */
 
 static void start(struct bench *b)
 {
-	struct virtio_device *v = b->vdev;
-
-	gmem_zero(&b->mem, 0, DATA);
-	pthread_mutex_lock(&v->lock);
-	virtio_set_status(v, 0);
-	virtio_set_status(v, 3);
-	virtio_accept(v, 0, (uint32_t)v->features);
-	virtio_accept(v, 1, 1);
-	virtio_set_status(v, 11);
-	for (unsigned q = 0; q < v->nqueues; q++) {
-		struct virtqueue *vq = virtio_queue_setup(v, q);
-
-		vq->size = QUEUE_SIZE;
-		vq->desc = QUEUE_AT(q);
-		vq->driver = QUEUE_AT(q) + AVAIL;
-		vq->device = QUEUE_AT(q) + USED;
-		virtio_queue_enable(v, q);
-	}
-	virtio_set_status(v, 15);
-	pthread_mutex_unlock(&v->lock);
+	gmem_zero(&b->v.mem, 0, DATA);
+	vf_start(&b->v, (uint32_t)b->v.vdev->features, &rings, UINT_MAX);
 }
 
 static void make_available(struct bench *b, unsigned q, uint16_t head)
 {
 	uint64_t avail = QUEUE_AT(q) + AVAIL;
-	uint16_t idx = read16(b, avail + 2);
+	uint16_t idx = vf_get16(&b->v, avail + 2);
 
-	write16(b, avail + 4 + 2 * (idx % QUEUE_SIZE), head);
-	write16(b, avail + 2, (uint16_t)(idx + 1));
-	virtio_kick(b->vdev, q);
+	vf_put16(&b->v, avail + 4 + 2 * (idx % QUEUE_SIZE), head);
+	vf_put16(&b->v, avail + 2, (uint16_t)(idx + 1));
+	virtio_kick(b->v.vdev, q);
 }
 
 /* A chain of up to 4 buffers: lengths and directions from the input. */
 static void add(struct bench *b, struct input *in, unsigned q)
 {
 	uint64_t at = QUEUE_AT(q);
-	uint16_t head = (uint16_t)(read16(b, at + AVAIL + 2) * 4 % QUEUE_SIZE);
+	uint16_t head = (uint16_t)(vf_get16(&b->v, at + AVAIL + 2) * 4 % QUEUE_SIZE);
 	unsigned n = 1 + (unsigned)take(in, 1) % 4;
 
 	for (unsigned i = 0; i < n; i++) {
@@ -128,7 +81,7 @@ static void add(struct bench *b, struct input *in, unsigned q)
 							       (i + 1 < n ? 1 : 0)),
 					   .next = (uint16_t)(head + i + 1) };
 
-		gmem_write(&b->mem, at + 16 * ((head + i) % QUEUE_SIZE), &desc, sizeof(desc));
+		gmem_write(&b->v.mem, at + 16 * ((head + i) % QUEUE_SIZE), &desc, sizeof(desc));
 	}
 	make_available(b, q, head);
 }
@@ -137,12 +90,12 @@ static void add(struct bench *b, struct input *in, unsigned q)
 static void add_rx(struct bench *b, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
-		uint16_t head = read16(b, QUEUE_AT(VSOCK_RX) + AVAIL + 2) % QUEUE_SIZE;
+		uint16_t head = vf_get16(&b->v, QUEUE_AT(VSOCK_RX) + AVAIL + 2) % QUEUE_SIZE;
 		struct vring_desc desc = { .addr = DATA + 0x40000 + 0x1000u * head,
 					   .len = 0x1000,
 					   .flags = VRING_DESC_F_WRITE };
 
-		gmem_write(&b->mem, QUEUE_AT(VSOCK_RX) + 16u * head, &desc, sizeof(desc));
+		gmem_write(&b->v.mem, QUEUE_AT(VSOCK_RX) + 16u * head, &desc, sizeof(desc));
 		make_available(b, VSOCK_RX, head);
 	}
 }
@@ -175,8 +128,8 @@ static void packet(struct bench *b, struct input *in)
 	desc[1] = (struct vring_desc){ .addr = DATA + sizeof(h), .len = h.len };
 	if (kind == 0xfb)
 		h.len = (uint32_t)take(in, 4);
-	gmem_write(&b->mem, DATA, &h, sizeof(h));
-	gmem_write(&b->mem, at, desc, sizeof(desc));
+	gmem_write(&b->v.mem, DATA, &h, sizeof(h));
+	gmem_write(&b->v.mem, at, desc, sizeof(desc));
 	make_available(b, VSOCK_TX, 0);
 }
 
@@ -224,19 +177,19 @@ static void save_and_load(struct bench *b)
 	const void *data;
 	size_t len;
 
-	virtio_quiesce(b->vdev);
-	CHECK(virtio_state(b->vdev, save) == 0);
+	virtio_quiesce(b->v.vdev);
+	CHECK(virtio_state(b->v.vdev, save) == 0);
 	CHECK(state_finish(save, &data, &len, &err) == 0);
 	load = state_new_load(data, len, &err);
 	CHECK(load != NULL);
 	/* A broken device may not come back, a good one must. */
-	if (virtio_state(b->vdev, load) == 0)
+	if (virtio_state(b->v.vdev, load) == 0)
 		CHECK(state_finish(load, NULL, NULL, &err) == 0);
 	else
 		CHECK(state_finish(load, NULL, NULL, &err) < 0);
 	state_free(load);
 	state_free(save);
-	virtio_resume(b->vdev);
+	virtio_resume(b->v.vdev);
 }
 
 static void pass_time(struct bench *b)
@@ -271,10 +224,10 @@ static void check_all(struct bench *b)
 	}
 	CHECK(n == vs->n && lines == vs->nlines && n <= vs->max);
 	CHECK(vs->nrst <= VSOCK_RSTS_MAX);
-	if ((b->vdev->status & VIRTIO_CONFIG_S_NEEDS_RESET) != 0)
+	if ((b->v.vdev->status & VIRTIO_CONFIG_S_NEEDS_RESET) != 0)
 		return;
-	for (unsigned q = 0; q < b->vdev->nqueues; q++) {
-		const struct virtqueue *vq = &b->vdev->queue[q].vq;
+	for (unsigned q = 0; q < b->v.vdev->nqueues; q++) {
+		const struct virtqueue *vq = &b->v.vdev->queue[q].vq;
 
 		CHECK(!vq->started || vq->next_avail == vq->next_used);
 	}
@@ -305,7 +258,7 @@ static void operate(struct bench *b, struct input *in)
 		n = 1 + (op >> 4);
 		for (unsigned i = 0; i < n; i++)
 			buf[i] = (char)take(in, 1);
-		gmem_write(&b->mem, gpa, buf, n);
+		gmem_write(&b->v.mem, gpa, buf, n);
 		break;
 	}
 	case 6:
@@ -360,12 +313,12 @@ static void operate(struct bench *b, struct input *in)
 		else if (op >> 4 < 9)
 			pass_time(b);
 		else if (op >> 4 < 10)
-			virtio_quiesce(b->vdev);
+			virtio_quiesce(b->v.vdev);
 		else
-			virtio_resume(b->vdev);
+			virtio_resume(b->v.vdev);
 		break;
 	default:
-		loop_run_once(b->loop, 0);
+		loop_run_once(b->v.loop, 0);
 		break;
 	}
 	check_all(b);
@@ -373,8 +326,8 @@ static void operate(struct bench *b, struct input *in)
 
 static void bench_init(struct bench *b)
 {
-	struct gmem_config mem = { .size = RAM };
 	struct vsock_options options = { .cid = CID, .path = b->path };
+	struct virtio_device *vdev;
 	struct err err = ERR_INIT;
 
 	memset(b, 0, sizeof(*b));
@@ -382,23 +335,14 @@ static void bench_init(struct bench *b)
 		b->client[i] = -1;
 	b->listener = -1;
 	snprintf(b->path, sizeof(b->path), "/tmp/fuzz_vsock.%d", (int)getpid());
-	CHECK(gmem_init(&b->mem, &mem, &err) == 0);
-	CHECK(gmem_add_region(&b->mem, 0, RAM, &err) == 0);
-	b->loop = loop_new(&err);
-	CHECK(b->loop != NULL);
-	b->host = (struct virtio_host){ .mem = &b->mem, .loop = b->loop };
-	b->transport.ops = &transport_ops;
-	for (unsigned i = 0; i < virtio_nkinds(); i++)
-		if (virtio_kind(i)->id == VIRTIO_ID_VSOCK)
-			b->ops = virtio_kind(i);
-	CHECK(b->ops != NULL);
-	b->vdev = b->ops->create(&options, 1, 0, &b->host, &err);
-	CHECK(b->vdev != NULL);
-	b->vs = container_of(b->vdev, struct vsock, vdev);
+	vf_init(&b->v, RAM, 0);
+	b->ops = vf_ops(VIRTIO_ID_VSOCK);
+	vdev = b->ops->create(&options, 1, 0, &b->v.host, &err);
+	CHECK(vdev != NULL);
+	vf_attach(&b->v, vdev);
+	b->vs = container_of(b->v.vdev, struct vsock, vdev);
 	b->vs->max = CONNS;
 	b->vs->hash_key = 1;
-	b->vdev->transport = &b->transport;
-	b->transport.vdev = b->vdev;
 	listen_again(b);
 }
 
@@ -407,13 +351,9 @@ static void bench_fini(struct bench *b)
 	for (int i = 0; i < CLIENTS; i++)
 		leave(&b->client[i]);
 	leave(&b->listener);
-	pthread_mutex_lock(&b->vdev->lock);
-	virtio_reset(b->vdev);
-	b->vdev->transport = NULL;
-	pthread_mutex_unlock(&b->vdev->lock);
-	b->ops->destroy(b->vdev);
-	loop_free(b->loop);
-	gmem_fini(&b->mem);
+	vf_detach(&b->v);
+	b->ops->destroy(b->v.vdev);
+	vf_fini(&b->v);
 	strcat(b->path, "_1");
 	unlink(b->path);
 }
@@ -424,7 +364,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct bench b;
 
 	signal(SIGPIPE, SIG_IGN);
-	log_set_fd(-1);
 	bench_init(&b);
 	start(&b);
 	for (unsigned i = 0; i < OPERATIONS && in.left > 0; i++)

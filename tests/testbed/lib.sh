@@ -16,7 +16,7 @@
 # bookworm-backports on the same mirror. The lists are fetched once; VMM_UPDATE=1 fetches them
 # again (new point releases), and so does a download that fails because the mirror moved on.
 #
-# Limits: Debian 12, amd64 packages. No maintainer script of a package is ever run.
+# Limits: Debian 12 (other-root: 13), amd64 packages. No maintainer script of a package is ever run.
 
 set -euo pipefail
 shopt -s inherit_errexit nullglob
@@ -28,7 +28,8 @@ VMM_CACHE=${VMM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vmm}
 mkdir -p "$VMM_CACHE"
 VMM_CACHE=$(realpath "$VMM_CACHE")
 APT_DIR=$VMM_CACHE/apt
-SUITE=bookworm
+MACHINE_SUITE=bookworm # its sources are looked at
+SUITE=$MACHINE_SUITE # another one: set APT_DIR, too
 if [ -n "${VMM_UPDATE:-}" ]; then
 	rm -f "$APT_DIR/ready"
 	unset VMM_UPDATE
@@ -136,7 +137,7 @@ apt_update() {
 		sort -u | while read -r uri release component; do
 		line="deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $uri"
 		case $release/$component in
-		"$SUITE"/main) echo "$line $SUITE main"; echo "$line $SUITE-backports main" ;;
+		"$MACHINE_SUITE"/main) echo "$line $SUITE main"; echo "$line $SUITE-backports main" ;;
 		"$SUITE"-*/main) echo "$line $release main" ;;
 		esac
 	done | sort -u >"$APT_DIR/sources.list"

@@ -217,6 +217,56 @@ START_TEST(host_hidden)
 }
 END_TEST
 
+/* With an address of its own the guest's gateway and name server are passt. */
+START_TEST(address)
+{
+	opt.address = (char[]){ "192.168.7.1/29" };
+	ck_assert_ptr_nonnull(strstr(start(), "--fd 3 --address 192.168.7.1 --netmask "
+					      "255.255.255.248 --gateway 192.168.7.2 "
+					      "--dns-forward 192.168.7.3 --no-map-gw "));
+}
+END_TEST
+
+START_TEST(addresses)
+{
+	static const struct {
+		const char *text, *mask, *gateway, *dns;
+	} good[] = {
+		{ "10.0.2.15/24", "255.255.255.0", "10.0.2.1", "10.0.2.2" },
+		{ "10.0.2.2/24", "255.255.255.0", "10.0.2.1", "10.0.2.3" },
+		{ "10.255.255.254/8", "255.0.0.0", "10.0.0.1", "10.0.0.2" },
+		{ "192.168.7.6/29", "255.255.255.248", "192.168.7.1", "192.168.7.2" },
+	};
+	static const char *const bad[] = { "",
+					   "10.0.2.15",
+					   "10.0.2.15/",
+					   "10.0.2.15/7",
+					   "10.0.2.15/30",
+					   "10.0.2.15/x",
+					   "10.0.2/24",
+					   "10.0.2.15/24x",
+					   "/24",
+					   "10.0.2.0/24",
+					   "10.0.2.255/24",
+					   "10.0.2.15/-24",
+					   "::1/24",
+					   "10.0.2.15/ 24",
+					   "10.0.2.256/24",
+					   "10.0.2.15/99999999999999999999",
+					   "111.111.111.111111111111/24" };
+	struct net_address addr;
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		ck_assert_msg(net_parse_address(good[i].text, &addr, &err) == 0, "%s", err.msg);
+		ck_assert_str_eq(addr.mask, good[i].mask);
+		ck_assert_str_eq(addr.gateway, good[i].gateway);
+		ck_assert_str_eq(addr.dns, good[i].dns);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		ck_assert_msg(net_parse_address(bad[i], &addr, &err) == -EINVAL, "%s", bad[i]);
+}
+END_TEST
+
 START_TEST(echo)
 {
 	static const size_t len[] = { 15, 60, 1514, 9000, 65535, 16, 65535, 61 };
@@ -395,6 +445,8 @@ int main(int argc, char **argv)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, arguments);
 	tcase_add_test(tc, host_hidden);
+	tcase_add_test(tc, address);
+	tcase_add_test(tc, addresses);
 	tcase_add_test(tc, echo);
 	tcase_add_test(tc, flood);
 	tcase_add_test(tc, stall);

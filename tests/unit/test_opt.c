@@ -58,7 +58,7 @@ static const struct opt_key mem_keys[] = {
 	{ NULL }
 };
 static const struct opt_key disk_keys[] = {
-	{ "path", OPT_STR, offsetof(struct disk, path), "PATH", .required = true,
+	{ "path", OPT_STR, offsetof(struct disk, path), "PATH", .required = true, .unique = true,
 	  .help = "image, or a block device" },
 	{ "ro", OPT_BOOL, offsetof(struct disk, ro), .help = "refuse writes" },
 	{ "serial", OPT_STR, offsetof(struct disk, serial), "TEXT", "none",
@@ -338,6 +338,20 @@ START_TEST(test_bare)
 	again();
 	ck_assert_int_lt(parse("-d|a,overlay,overlay=b", false), 0);
 	ck_assert_str_eq(err.msg, "--disk: key 'overlay' given twice");
+}
+END_TEST
+
+START_TEST(test_unique)
+{
+	const struct opt disks = { "disk", 'd', NULL, disk_keys, .size = sizeof(struct disk) };
+
+	ck_assert_int_eq(opt_check_unique(&disks, &config.disks, &err), 0);
+	ck_assert_int_eq(parse("-d|a,overlay=c|-d|b,overlay=c", false), 0);
+	ck_assert_int_eq(opt_check_unique(&disks, &config.disks, &err), 0);
+	again();
+	ck_assert_int_eq(parse("-d|a|-d|b|-d|b", false), 0);
+	ck_assert_int_eq(opt_check_unique(&disks, &config.disks, &err), -EEXIST);
+	ck_assert_str_eq(err.msg, "two of them have path=b; give one another");
 }
 END_TEST
 
@@ -956,6 +970,7 @@ int main(int argc, char **argv)
 	tcase_add_test(tc, test_forms);
 	tcase_add_test(tc, test_groups);
 	tcase_add_test(tc, test_bare);
+	tcase_add_test(tc, test_unique);
 	tcase_add_test(tc, test_alone);
 	tcase_add_test(tc, test_plain);
 	tcase_add_test(tc, test_flags);

@@ -64,6 +64,50 @@ START_TEST(the_console_adds_what_is_missing)
 }
 END_TEST
 
+/* With --verbose the console is far ahead of the records: still, each line once, in order. */
+START_TEST(the_console_is_far_ahead)
+{
+	struct run_log *log = run_log_new(NULL, NULL, &err);
+	char text[64], last[64];
+	int n = 5000;
+
+	for (int i = 0; i < n; i++) {
+		snprintf(text, sizeof(text), "[    %d.%06d] line %d\r\n", i / 1000, i % 1000, i);
+		console(log, text);
+		if (i % 100 == 0) /* not of the kernel */
+			console(log, "udev: hello\n");
+	}
+	for (int i = 0; i < n; i++) {
+		snprintf(text, sizeof(text), "6,%d,%d,-;line %d\n", i,
+			 i / 1000 * 1000000 + i % 1000, i);
+		kmsg(log, text);
+		if (i % 1000 == 0) /* not for the console */
+			kmsg(log, "7,1,1,-;debug\n");
+	}
+	run_log_end(log);
+	ck_assert_uint_eq(run_log_lines(log), (uint64_t)n + n / 100 + n / 1000);
+	snprintf(last, sizeof(last), "[    4.000999] line %d\n", n - 1);
+	ck_assert_ptr_nonnull(strstr(tail(log), last));
+	run_log_free(log);
+}
+END_TEST
+
+/* A line that comes again later is a line. */
+START_TEST(what_has_passed_is_dropped_once)
+{
+	struct run_log *log = run_log_new(NULL, NULL, &err);
+
+	for (int i = 0; i < 257; i++)
+		console(log, "[    0.000001] again\n");
+	ck_assert_uint_eq(run_log_lines(log), 1);
+	for (int i = 0; i < 300; i++)
+		kmsg(log, "6,1,1,-;again\n");
+	run_log_end(log);
+	ck_assert_uint_eq(run_log_lines(log), 300);
+	run_log_free(log);
+}
+END_TEST
+
 START_TEST(lines_and_numbers_are_bounded)
 {
 	struct run_log *log = run_log_new(NULL, NULL, &err);
@@ -152,6 +196,8 @@ int main(void)
 
 	tcase_add_test(tc, records_become_lines);
 	tcase_add_test(tc, the_console_adds_what_is_missing);
+	tcase_add_test(tc, the_console_is_far_ahead);
+	tcase_add_test(tc, what_has_passed_is_dropped_once);
 	tcase_add_test(tc, lines_and_numbers_are_bounded);
 	tcase_add_test(tc, complaints);
 	tcase_add_test(tc, panics_and_files);

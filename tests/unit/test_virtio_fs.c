@@ -2,7 +2,7 @@
 /*
  * A shared folder as a guest sees it: the option, the device's configuration, FUSE_INIT, names and
  * attributes, what is made and removed. Data is in test_virtio_fs_file.c, attacks are in
- * test_virtio_fs_escape.c.
+ * test_virtio_fs_escape.c, _misuse.c, _race.c.
  */
 #include "tests/unit/test_virtio_fs.h"
 

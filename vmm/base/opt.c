@@ -447,6 +447,37 @@ bool opt_given(const struct opt *table, const void *config, const char *name)
 	return seen->bits[index / 64] >> index % 64 & 1;
 }
 
+/* Does an earlier use in @list have the value of @key that use @i has? */
+static const char *earlier(const struct opt *opt, const struct opt_key *key,
+			   const struct opt_list *list, size_t i)
+{
+	const char *items = list->items;
+	const char *value = *(char *const *)opt_member(key, items + i * opt->size);
+
+	for (size_t k = 0; value != NULL && k < i; k++) {
+		const char *other = *(char *const *)opt_member(key, items + k * opt->size);
+
+		if (other != NULL && strcmp(value, other) == 0)
+			return value;
+	}
+	return NULL;
+}
+
+int opt_check_unique(const struct opt *opt, const struct opt_list *list, struct err *err)
+{
+	for (const struct opt_key *key = opt->keys; key->name != NULL; key++) {
+		for (size_t i = 1; key->unique && i < list->n; i++) {
+			const char *value = earlier(opt, key, list, i);
+
+			if (value != NULL)
+				return err_set(err, EEXIST,
+					       "two of them have %s=%s; give one another",
+					       key->name, value);
+		}
+	}
+	return 0;
+}
+
 void opt_free(const struct opt *table, void *config)
 {
 	for (const struct opt *opt = table; opt->name != NULL; opt++) {

@@ -64,6 +64,7 @@ struct opt_key {
 	const char *const *values; /* OPT_ENUM: NULL-terminated */
 	bool required;		   /* whenever its option is given */
 	bool bare;		   /* OPT_STR: the key alone means "=on" */
+	bool unique;		   /* OPT_STR: no two uses of the option share a value */
 };
 
 struct opt {
@@ -129,6 +130,9 @@ int opt_from_json(const struct opt *table, void *config, const json_t *json, str
  * opt_to_json() wrote counts as given once it is read back, also where it is a default.
  */
 bool opt_given(const struct opt *table, const void *config, const char *name);
+
+/* Do two uses in @list share what is unique of @opt? The error names the value. */
+int opt_check_unique(const struct opt *opt, const struct opt_list *list, struct err *err);
 
 /* Free every string and list in @config. */
 void opt_free(const struct opt *table, void *config);
