@@ -7,10 +7,10 @@
  *	write PATH TEXT                 into a file that is there, or a new one
  *	mount SOURCE PATH TYPE FLAGS DATA    mount(2); FLAGS is a number
  *	root PATH                       what is mounted there becomes the root
- *	cover PATH TEXT                 PATH is a file with this text, and what was there is only
- *hidden up NAME [ADDRESS MASK GATEWAY MTU]  a network interface; NAME may be the MAC address,
- *GATEWAY
- *	                                "-" and MTU 0 for none
+ *	cover PATH TEXT                 PATH is a file with this text; what was there is only hidden
+ *	up NAME [ADDRESS MASK GATEWAY MTU]
+ *	                                a network interface, by its name or MAC address; "-" is
+ *	                                no gateway, 0 the MTU it has
  *	user UID GID [GROUP]...
  *	cwd PATH
  *	env NAME=VALUE
