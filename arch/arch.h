@@ -145,6 +145,12 @@ enum vcpu_activity arch_vcpu_activity(struct kvm_vcpu *vcpu);
 int arch_nmi(struct kvm_vcpu *vcpu);
 
 /*
+ * @vcpu was stopped for longer than its guest can know of: tell it before it runs on, so that its
+ * watchdogs do not take it for a hang.
+ */
+void arch_tell_paused(struct kvm_vcpu *vcpu);
+
+/*
  * Debugging: gdb.c of the architecture. All of it with the vCPU stopped.
  */
 

@@ -20,6 +20,23 @@ struct hang_config {
 	bool nmi;
 };
 
+/* What clocks say in a restored guest; see arch_set_clock() in arch.h. */
+enum restore_clock {
+	RESTORE_CLOCK_REAL,  /* the time in between has passed: the wall clock is right */
+	RESTORE_CLOCK_SAVED, /* it goes on where it was saved */
+};
+
+/* The option --restore. */
+struct restore_config {
+	char *state;   /* path of the state file; NULL: no restore */
+	char *memory;  /* path of the memory file; NULL: what the state file says */
+	bool paused;   /* restored, it waits for vm_resume() */
+	bool prefetch; /* read all of the memory file in the background */
+	bool copy;     /* read all of memory first, into memory that can be shared (vhost-user) */
+	bool mac;      /* new MAC addresses: for a clone */
+	int clock;     /* enum restore_clock */
+};
+
 struct vm_config {
 	struct opt_seen seen;
 	struct opt *options; /* the table this was filled by */
@@ -30,6 +47,7 @@ struct vm_config {
 	struct gdb_config gdb;
 	char *dump; /* where a core goes; NULL: none is written */
 	struct hang_config on_hang;
+	struct restore_config restore;
 	uint64_t timeout_ns; /* 0: none, as in the others */
 	uint64_t hang_timeout_ns;
 	uint64_t stop_timeout_ns;

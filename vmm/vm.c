@@ -220,10 +220,7 @@ int vm_run(struct vm *vm)
 		log_error("%s", err.msg);
 		return STATUS_CANNOT;
 	}
-	if (vm->cfg->timeout_ns > 0)
-		loop_arm(vm->loop, &vm->timeout, vm->cfg->timeout_ns);
-	if (vm->cfg->hang_timeout_ns > 0)
-		loop_arm(vm->loop, &vm->hang, vm->cfg->hang_timeout_ns);
+	vm_start_limits(vm);
 	if (gdb_holds(vm->gdb)) /* said even without --verbose: nothing else happens */
 		log_warn("the guest waits for a debugger at %s", vm->cfg->gdb.to);
 	else

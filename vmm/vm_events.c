@@ -167,7 +167,7 @@ void vm_panic_dead(struct panic_watch *watch)
 {
 	struct vm *vm = container_of(watch, struct vm, panic);
 
-	if (gdb_holds(vm->gdb)) {
+	if (gdb_holds(vm->gdb) || vm->paused) {
 		panic_watch_again(watch); /* it only stands still */
 		return;
 	}
@@ -274,6 +274,7 @@ static void timeout_expired(struct loop_timer *timer)
 	struct vm *vm = container_of(timer, struct vm, timeout);
 
 	if (gdb_attached(vm->gdb)) {
+		vm->timeout_at = loop_now_ns() + vm->cfg->timeout_ns;
 		loop_arm(vm->loop, timer, vm->cfg->timeout_ns);
 		return;
 	}

@@ -43,8 +43,11 @@ struct vm {
 	unsigned stops;	 /* signals that asked to stop */
 	int stop_signal; /* the first of them */
 	struct loop_timer timeout, hang, stop;
-	uint64_t printed;   /* bytes of console output, and other signs of life */
-	uint64_t hang_seen; /* of these, when last looked */
+	bool paused;
+	uint64_t timeout_at;   /* on loop_now_ns()'s clock; 0: there is no --timeout */
+	uint64_t timeout_left; /* while paused */
+	uint64_t printed;      /* bytes of console output, and other signs of life */
+	uint64_t hang_seen;    /* of these, when last looked */
 	bool hangs;
 	size_t asked;	  /* keys of --on-hang sent, and the NMI */
 	unsigned answers; /* times the guest was waited for after that */
@@ -55,6 +58,9 @@ void vm_events_init(struct vm *vm);
 
 /* The kernel is dead: what vm->panic calls. */
 void vm_panic_dead(struct panic_watch *watch);
+
+/* --timeout and --hang-timeout begin; each is off when 0. They stand still while paused. */
+void vm_start_limits(struct vm *vm);
 
 /* All there are: the first vm->cpus.n are filled in. */
 void vm_all_vcpus(struct vm *vm, struct kvm_vcpu *vcpus[MACHINE_CPUS_MAX]);

@@ -176,6 +176,12 @@ int arch_boot_vcpu(struct machine *m, unsigned index, struct kvm_vcpu *vcpu, str
 	return 0;
 }
 
+/* api.rst, KVM_KVMCLOCK_CTRL. EINVAL: the guest does not use the KVM clock. */
+void arch_tell_paused(struct kvm_vcpu *vcpu)
+{
+	(void)kvm_ioctl(vcpu->fd, KVM_KVMCLOCK_CTRL, NULL);
+}
+
 enum vcpu_activity arch_vcpu_activity(struct kvm_vcpu *vcpu)
 {
 	struct kvm_mp_state mp;
