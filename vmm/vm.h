@@ -60,18 +60,6 @@ int vm_pause(struct vm *vm, struct err *err);
 int vm_resume(struct vm *vm, struct err *err);
 bool vm_paused(const struct vm *vm);
 
-/* What goes into a snapshot, and where. Paths are borrowed. */
-struct snapshot_config {
-	char *state;  /* path of the state file */
-	char *memory; /* path of the memory file; NULL: the state file's and ".mem" */
-	/*
-	 * Only the pages that changed since the last snapshot of this VM, or since it was restored;
-	 * everything when there was none. Needs --mem track (machine.mem.track), except for
-	 * the changes since it was restored.
-	 */
-	bool diff;
-};
-
 /*
  * Save a paused VM, which stays paused. Files that are there are replaced when the new ones are
  * complete and on disk, not before: see snapshot.c. 0 or -code with a sentence for a person.

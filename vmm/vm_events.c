@@ -232,6 +232,21 @@ static void resized(struct vm *vm)
 		vm->user->resized(vm->user);
 }
 
+/* --snapshot: save the guest, and let it go on as it did. */
+static void save(struct vm *vm)
+{
+	bool paused = vm->paused;
+	struct err err = ERR_INIT;
+
+	(void)vm_pause(vm, &err);
+	if (vm_snapshot(vm, &vm->cfg->save, &err) < 0)
+		log_error("%s", err.msg);
+	else if (vm->cfg->save.stop)
+		end(vm, STATUS_POWEROFF);
+	if (!paused && !(err.code == 0 && vm->cfg->save.stop))
+		(void)vm_resume(vm, &err);
+}
+
 static void handle_signal(struct loop_fd *lfd, uint32_t events)
 {
 	struct vm *vm = container_of(lfd, struct vm, signals);
@@ -244,6 +259,8 @@ static void handle_signal(struct loop_fd *lfd, uint32_t events)
 		release_files(vm);
 	else if (info.ssi_signo == SIGWINCH)
 		resized(vm);
+	else if (info.ssi_signo == SIGUSR2)
+		save(vm);
 	else if (info.ssi_signo == SIGUSR1)
 		vm_devices_rescan(&vm->devices);
 	else

@@ -13,8 +13,8 @@
  * that it was stopped, and Linux lets its watchdogs start afresh.
  *
  * A paused guest neither hangs nor ages: --timeout counts the time that it was not paused,
- * --hang-timeout begins again. SIGTERM still ends it: the power button is pressed, but nobody is there
- * to react, so --stop-timeout decides.
+ * --hang-timeout begins again. SIGTERM still ends it: the power button is pressed, but nobody is
+ * there to react, so --stop-timeout decides.
  *
  * #syscalls: ioctl futex
  */

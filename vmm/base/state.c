@@ -685,6 +685,20 @@ bool state_has(struct state *s, const char *name)
 	return s->loading && !failed(s) && find(s, name, &item);
 }
 
+bool state_ok(const struct state *s)
+{
+	return !failed(s);
+}
+
+size_t state_blob_size(struct state *s, const char *name)
+{
+	struct item item;
+
+	if (!s->loading || failed(s) || !find(s, name, &item) || item.kind != KIND_BLOB)
+		return 0;
+	return item.next - item.data;
+}
+
 int state_finish(struct state *s, const void **data, size_t *len, struct err *err)
 {
 	if (!failed(s) && s->depth > 0)
