@@ -21,9 +21,8 @@ json_t *vm_config_restore(struct vm_config *cfg, struct err *err)
 	json = snapshot_config_json(cfg->snapshot, err);
 	if (json == NULL)
 		return NULL;
-	json_object_foreach_safe(json, next, name, value)
-		if (vm_option_is_monitors(name))
-			json_object_del(json, name);
+	json_object_foreach_safe(json, next, name, value) if (vm_option_is_monitors(name))
+		json_object_del(json, name);
 	return json;
 }
 
@@ -37,22 +36,24 @@ static size_t uses_in(const json_t *json, const char *name)
 
 static int compare(const struct vm_config *cfg, const json_t *json, struct err *err)
 {
-	const char *serial = json_string_value(
-		json_object_get(json_object_get(json, "serial"), "to"));
+	const char *serial =
+		json_string_value(json_object_get(json_object_get(json, "serial"), "to"));
 	bool had_serial = serial == NULL || strcmp(serial, "off") != 0;
 
 	if (had_serial != cfg->machine.serial)
-		return err_set(err, EINVAL, "--serial: the guest in the snapshot has %s serial port",
+		return err_set(err, EINVAL,
+			       "--serial: the guest in the snapshot has %s serial port",
 			       had_serial ? "a" : "no");
 	for (unsigned i = 0; i < virtio_nkinds(); i++) {
 		const char *name = virtio_kind(i)->option.name;
 		size_t had = uses_in(json, name), has = cfg->devices[i].n;
 
 		if (had != has)
-			return err_set(err, EINVAL,
-				       "--%s: the guest in the snapshot has %zu, and %zu %s given; name "
-				       "all of them, in the same order",
-				       name, had, has, has == 1 ? "is" : "are");
+			return err_set(
+				err, EINVAL,
+				"--%s: the guest in the snapshot has %zu, and %zu %s given; name "
+				"all of them, in the same order",
+				name, had, has, has == 1 ? "is" : "are");
 	}
 	return 0;
 }

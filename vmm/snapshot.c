@@ -16,28 +16,28 @@
  *	parent		and the state file that goes with that, named like memory
  *	extents		of a diff: pairs of u64, first page of 4 KiB and their number, ascending
  *
- * The others are "cpus", "clocks", "vcpu0" and so on, and "devices": see arch/x86_64/state.c and the
- * state function of each device. Sections and fields may be added by later versions, which know how
- * to read older files; a file of a later version that has something unknown is refused by name.
+ * The others are "cpus", "clocks", "vcpu0" and so on, and "devices": see arch/x86_64/state.c and
+ *the state function of each device. Sections and fields may be added by later versions, which know
+ *how to read older files; a file of a later version that has something unknown is refused by name.
  *
- * The memory file is RAM: the byte at offset N is byte N of RAM (below the hole under 4 GiB they are
- * the same as physical addresses; above it 1 GiB less), so that it can be mapped. Holes are
- * zeroes, or, in a diff, nothing: the state file's extents say what is in it. Behind RAM is one more
- * page: "VMMRAM", the memory-id and the size of RAM as u64.
+ * The memory file is RAM: the byte at offset N is byte N of RAM (below the hole under 4 GiB they
+ *are the same as physical addresses; above it 1 GiB less), so that it can be mapped. Holes are
+ * zeroes, or, in a diff, nothing: the state file's extents say what is in it. Behind RAM is one
+ *more page: "VMMRAM", the memory-id and the size of RAM as u64.
  *
  * How they stay whole. A snapshot is replaced by another one under the same names without a moment
  * at which neither is there, whatever crashes when:
  *
  *  1. memory is written to MEMORY-ID (16 hexadecimal digits), state to STATE-ID; both are synced;
- *  2. STATE-ID is renamed to STATE. From here on the new one counts: it names MEMORY, which still is
- *     the old one, and its id does not match; then MEMORY-ID is looked for, which is there;
+ *  2. STATE-ID is renamed to STATE. From here on the new one counts: it names MEMORY, which still
+ *is the old one, and its id does not match; then MEMORY-ID is looked for, which is there;
  *  3. MEMORY-ID is renamed to MEMORY, which removes the old memory file.
  *
  * The folders are synced after each of the two. What a crash left behind under temporary names
  * is removed by the next snapshot of those names. Whoever has the old memory file mapped keeps it.
  *
- * Threat: state files may be forged, to attack who restores them. All sizes are bounded by the size of
- * the file, and names are only opened for reading; but whoever can choose a configuration can
+ * Threat: state files may be forged, to attack who restores them. All sizes are bounded by the size
+ *of the file, and names are only opened for reading; but whoever can choose a configuration can
  * name any file of the user's as a disk, as with --config.
  */
 #include <errno.h>
@@ -69,9 +69,9 @@ char *snapshot_path(const char *state, const char *name)
 static char *folder_of(const char *path)
 {
 	const char *slash = strrchr(path, '/');
-	char *folder = slash == NULL	? strdup(".")
-		       : slash == path	? strdup("/")
-					: strndup(path, (size_t)(slash - path));
+	char *folder = slash == NULL   ? strdup(".")
+		       : slash == path ? strdup("/")
+				       : strndup(path, (size_t)(slash - path));
 	char *full = folder != NULL ? realpath(folder, NULL) : NULL;
 
 	free(folder);
@@ -163,8 +163,8 @@ void snapshot_head_state(struct snapshot_head *head, struct state *st)
 	text_state(st, "memory", &head->memory);
 	state_u64(st, "parent-id", &head->parent);
 	text_state(st, "parent", &head->below);
-	if (state_loading(st) && (head->ram == 0 || head->ram % GMEM_PAGE_SIZE != 0 ||
-				  head->ram > 1ULL << 46))
+	if (state_loading(st) &&
+	    (head->ram == 0 || head->ram % GMEM_PAGE_SIZE != 0 || head->ram > 1ULL << 46))
 		state_fail(st, "%llu bytes of RAM", (unsigned long long)head->ram);
 	else
 		extents_state(head, st);
@@ -338,6 +338,56 @@ struct snapshot *snapshot_open(const char *path, const char *memory, struct err 
 	snapshot_close(s);
 	return NULL;
 }
+
+/* --- RAM --- */
+
+static int read_layer(struct gmem *mem, const struct snapshot *s, struct err *err)
+{
+	for (size_t i = 0; i < s->head.nextents; i++) {
+		const struct snapshot_extent *e = &s->head.extents[i];
+
+		if (gmem_read_ram(mem, s->fd, e->first << GMEM_PAGE_SHIFT, e->n << GMEM_PAGE_SHIFT,
+				  err) < 0)
+			return -err->code;
+	}
+	return 0;
+}
+
+/* From the bottom up. */
+static int read_layers(struct gmem *mem, const struct snapshot *s, struct err *err)
+{
+	if (s->head.parent == 0)
+		return 0;
+	if (read_layers(mem, s->below, err) < 0)
+		return -err->code;
+	return read_layer(mem, s, err);
+}
+
+static const struct snapshot *lowest(const struct snapshot *s)
+{
+	while (s->head.parent != 0)
+		s = s->below;
+	return s;
+}
+
+int snapshot_map(const struct snapshot *s, const struct gmem_config *cfg, struct gmem *mem,
+		 struct err *err)
+{
+	if (gmem_init_file(mem, cfg, lowest(s)->fd, err) < 0 || read_layers(mem, s, err) < 0)
+		return err_context(err, "snapshot %s", s->path);
+	return 0;
+}
+
+int snapshot_read(const struct snapshot *s, const struct gmem_config *cfg, struct gmem *mem,
+		  struct err *err)
+{
+	if (gmem_init(mem, cfg, err) < 0 || gmem_read_sparse(mem, lowest(s)->fd, err) < 0 ||
+	    read_layers(mem, s, err) < 0)
+		return err_context(err, "snapshot %s", s->path);
+	return 0;
+}
+
+/* --- Configuration --- */
 
 json_t *snapshot_config_json(const struct snapshot *s, struct err *err)
 {

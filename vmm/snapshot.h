@@ -54,6 +54,13 @@ struct snapshot *snapshot_open(const char *path, const char *memory, struct err 
 struct snapshot *snapshot_open_state(const char *path, struct err *err);
 void snapshot_close(struct snapshot *snapshot);
 
+/* RAM as in @snapshot: its lowest memory file mapped, what lies above it read. gmem_fini() it. */
+int snapshot_map(const struct snapshot *snapshot, const struct gmem_config *cfg, struct gmem *mem,
+		 struct err *err);
+/* The same, all of it read into RAM proper. */
+int snapshot_read(const struct snapshot *snapshot, const struct gmem_config *cfg, struct gmem *mem,
+		  struct err *err);
+
 /* The configuration in it: a new object, what opt_from_json() takes. NULL with @err filled. */
 json_t *snapshot_config_json(const struct snapshot *snapshot, struct err *err);
 

@@ -172,9 +172,9 @@ static int write_state(struct snapshot_files *f, const void *data, size_t len, s
 static int open_folder(const char *path)
 {
 	const char *slash = strrchr(path, '/');
-	char *folder = slash == NULL	? strdup(".")
-		       : slash == path	? strdup("/")
-					: strndup(path, (size_t)(slash - path));
+	char *folder = slash == NULL   ? strdup(".")
+		       : slash == path ? strdup("/")
+				       : strndup(path, (size_t)(slash - path));
 	int fd = folder != NULL ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 
 	free(folder);

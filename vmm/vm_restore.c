@@ -5,7 +5,8 @@
  * The machine is built from the configuration in the snapshot, as if it were to boot; then all of
  * its state is loaded over that. RAM is the memory file, mapped privately: nothing is read before
  * the guest looks at it, and any number of VMs share what none of them has written to. What
- * lies above it in diffs is read. With `copy`, or where RAM is in huge pages, everything is read instead.
+ * lies above it in diffs is read. With `copy`, or where RAM is in huge pages, everything is read
+ * instead.
  *
  * The guest learns that it was restored: by a new generation id (which makes Linux seed its random
  * numbers anew), by devices that announce themselves or reset connections, and by the clock.
@@ -19,53 +20,24 @@
 #include "vmm/snapshot.h"
 #include "vmm/vm_impl.h"
 
-static int read_layer(struct gmem *mem, const struct snapshot *s, struct err *err)
-{
-	for (size_t i = 0; i < s->head.nextents; i++) {
-		const struct snapshot_extent *e = &s->head.extents[i];
-
-		if (gmem_read_ram(mem, s->fd, e->first << GMEM_PAGE_SHIFT, e->n << GMEM_PAGE_SHIFT,
-				  err) < 0)
-			return -err->code;
-	}
-	return 0;
-}
-
-/* From the bottom up. */
-static int read_layers(struct gmem *mem, const struct snapshot *s, struct err *err)
-{
-	if (s->head.parent == 0)
-		return 0;
-	if (read_layers(mem, s->below, err) < 0)
-		return -err->code;
-	return read_layer(mem, s, err);
-}
-
 int vm_restore_memory(struct vm *vm, struct err *err)
 {
 	const struct gmem_config *cfg = &vm->m.cfg->mem;
-	const struct snapshot *s = vm->cfg->snapshot, *base = s;
+	const struct snapshot *s = vm->cfg->snapshot;
 	bool pool = cfg->huge == GMEM_HUGE_2M || cfg->huge == GMEM_HUGE_1G;
 	struct gmem *mem = &vm->m.mem;
 	int r;
 
 	if (s->head.ram != cfg->size)
-		return err_set(err, EINVAL,
-			       "snapshot %s: %llu bytes of RAM, its configuration says %llu", s->path,
-			       (unsigned long long)s->head.ram, (unsigned long long)cfg->size);
-	while (base->head.parent != 0)
-		base = base->below;
-	if (vm->cfg->restore.copy || pool) {
-		r = gmem_init(mem, cfg, err);
-		if (r == 0)
-			r = gmem_read_sparse(mem, base->fd, err);
-	} else {
-		r = gmem_init_file(mem, cfg, base->fd, err);
-	}
-	if (r == 0)
-		r = read_layers(mem, s, err);
+		return err_set(
+			err, EINVAL, "snapshot %s: %llu bytes of RAM, its configuration says %llu",
+			s->path, (unsigned long long)s->head.ram, (unsigned long long)cfg->size);
+	if (vm->cfg->restore.copy || pool)
+		r = snapshot_read(s, cfg, mem, err);
+	else
+		r = snapshot_map(s, cfg, mem, err);
 	if (r < 0)
-		return err_context(err, "snapshot %s", s->path);
+		return -err->code;
 	if (vm->cfg->restore.prefetch)
 		gmem_prefetch(mem);
 	return 0;
@@ -80,8 +52,8 @@ int vm_restore_cpus(struct vm *vm, struct err *err)
 
 	uname(&uts);
 	if (strcmp(s->head.arch, uts.machine) != 0)
-		return err_set(err, ENOTSUP, "snapshot %s: of a %s machine, this one is %s", s->path,
-			       s->head.arch, uts.machine);
+		return err_set(err, ENOTSUP, "snapshot %s: of a %s machine, this one is %s",
+			       s->path, s->head.arch, uts.machine);
 	if (arch_cpu_state(&vm->m, s->st) == 0)
 		return 0;
 	state_finish(s->st, &none, &len, err);
@@ -97,8 +69,8 @@ int vm_restore_state(struct vm *vm, struct err *err)
 
 	vcpus_suspend(&vm->cpus);
 	vm_all_vcpus(vm, vcpus);
-	arch_clock_state(&vm->m, vcpus, vm->cpus.n,
-			 vm->cfg->restore.clock == RESTORE_CLOCK_SAVED, s->st);
+	arch_clock_state(&vm->m, vcpus, vm->cpus.n, vm->cfg->restore.clock == RESTORE_CLOCK_SAVED,
+			 s->st);
 	for (unsigned i = 0; i < vm->cpus.n; i++)
 		arch_vcpu_state(&vm->m, i, vcpus[i], s->st);
 	arch_device_state(&vm->m, s->st);

@@ -6,11 +6,11 @@
  * memory is written, straight from the guest's pages. snapshot.c has the files and the order in
  * which they take the place of those before them.
  *
- * Diffs. Which pages changed is known from KVM's dirty log and from the monitor's own marks (gmem.h)
- * when --mem track is on: both begin with the VM, and what they say is collected in vm->dirty until
- * a snapshot is complete, so that one that failed loses nothing. Without it, a VM that
- * was restored still knows which of its pages are no longer the snapshot's, for the host's page
- * tables do: so there may be diffs to what it was restored from, and only to that.
+ * Diffs. Which pages changed is known from KVM's dirty log and from the monitor's own marks
+ * (gmem.h) when --mem track is on: both begin with the VM, and what they say is collected in
+ * vm->dirty until a snapshot is complete, so that one that failed loses nothing. Without it, a VM
+ * that was restored still knows which of its pages are no longer the snapshot's, for the host's
+ * page tables do: so there may be diffs to what it was restored from, and only to that.
  *
  * #syscalls: ioctl
  */
@@ -77,9 +77,10 @@ static int pick_pages(struct vm *vm, bool diff, uint64_t *bits, const struct vm_
 
 	*base = diff ? base_of(vm) : NULL;
 	if (diff && *base == NULL && !mem->track)
-		return err_set(err, EINVAL,
-			       "what changed in memory is not known: --mem track has it logged, or leave "
-			       "diff out");
+		return err_set(
+			err, EINVAL,
+			"what changed in memory is not known: --mem track has it logged, or leave "
+			"diff out");
 	if (mem->track && fetch_dirty(vm, err) < 0)
 		return -err->code;
 	if (*base == NULL)
@@ -106,16 +107,18 @@ static int check_places(const char *state, const char *memory, const struct vm_s
 	int r = below == NULL ? -err->code : 0;
 
 	if (below != NULL && below->head.id != base->id)
-		r = err_set(err, ESTALE,
-			    "snapshot %s, to which this one would be a difference, is another one by now",
-			    base->state);
+		r = err_set(
+			err, ESTALE,
+			"snapshot %s, to which this one would be a difference, is another one by now",
+			base->state);
 	for (struct snapshot *s = below; s != NULL && r == 0; s = s->below) {
 		char *name = snapshot_path(s->path, s->head.memory);
 
 		if (same_file(state, s->path) || name == NULL || same_file(memory, name))
-			r = err_set(err, EEXIST,
-				    "%s: the new one is a difference to it, and cannot take its place",
-				    s->path);
+			r = err_set(
+				err, EEXIST,
+				"%s: the new one is a difference to it, and cannot take its place",
+				s->path);
 		free(name);
 	}
 	snapshot_close(below);
@@ -224,14 +227,17 @@ int vm_snapshot(struct vm *vm, const struct snapshot_config *cfg, struct err *er
 	if (vm->dead)
 		return err_set(err, EINVAL, "snapshot: the guest is dead");
 	if (gdb_attached(vm->gdb))
-		return err_set(err, EBUSY,
-			       "snapshot: a debugger is attached, whose breakpoints may be in memory");
+		return err_set(
+			err, EBUSY,
+			"snapshot: a debugger is attached, whose breakpoints may be in memory");
 	if (cfg->memory != NULL)
 		memory = strdup(cfg->memory);
 	else if (asprintf(&memory, "%s.mem", cfg->state) < 0)
 		memory = NULL;
 	if (memory == NULL)
 		return err_sys(err, ENOMEM, "snapshot");
+	/* What the guest printed is out, and is not printed once more by who is restored. */
+	chardevs_flush(&vm->chardevs);
 	r = save(vm, cfg->state, memory, cfg->diff, err);
 	free(memory);
 	if (r < 0)

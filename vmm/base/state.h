@@ -73,6 +73,11 @@ bool state_ok(const struct state *s);
 bool state_has(struct state *s, const char *name);
 /* Bytes of blob @name in the section being loaded; 0: there is none. Saving: 0. */
 size_t state_blob_size(struct state *s, const char *name);
+/*
+ * Save the sections of @from that were not asked for, as they are: for who changes one section of a
+ * file that was saved by somebody else. No section may be open.
+ */
+void state_copy(struct state *to, struct state *from);
 /* The device's own objection to what it loaded. */
 void state_fail(struct state *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
