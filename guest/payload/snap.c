@@ -129,6 +129,9 @@ void main(void)
 	memory = ram_alloc(pages * 4096ul, 4096);
 	stamp = ram_alloc(pages * sizeof(*stamp), 16);
 	irq_init();
+	/* With --pit there are PICs, which pass everything on until they are told not to. */
+	outb(0x21, 0xff);
+	outb(0xa1, 0xff);
 	have_disk = begin(&disk, VIRTIO_BLK, &disk_queue);
 	have_rng = begin(&rng, VIRTIO_RNG, &rng_queue);
 	if (have_disk)
