@@ -3,6 +3,7 @@
  * `vmm snapshot`: what is in a snapshot, and one snapshot out of a chain of diffs.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -45,7 +46,8 @@ static void tell_memory(const char *state, json_t *json)
 	if (s == NULL)
 		json_object_set_new(json, "trouble", json_string(err.msg));
 	else if (fstat(s->fd, &stat) == 0)
-		json_object_set_new(json, "on-disk", json_integer((json_int_t)stat.st_blocks * 512));
+		json_object_set_new(json, "on-disk",
+				    json_integer((json_int_t)stat.st_blocks * 512));
 	snapshot_close(s);
 }
 
@@ -150,6 +152,7 @@ static int merge(const char *from, const char *to, const char *memory, struct er
 
 	if (s == NULL)
 		return -err->code;
+	signal(SIGIO, SIG_IGN); /* of leases; see gmem.h */
 	if (memory == NULL && asprintf(&made, "%s.mem", to) < 0)
 		made = NULL;
 	r = snapshot_map(s, &(struct gmem_config){ .size = s->head.ram }, &mem, err);

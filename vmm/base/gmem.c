@@ -207,6 +207,17 @@ static void forget_files(struct gmem *mem)
 	mem->nfiles = 0;
 }
 
+static void forget_source(struct gmem *mem)
+{
+	if (!mem->mapped)
+		return;
+	/* The file may be open elsewhere in this process, and then the lease does not go with it.
+	 */
+	fcntl(mem->source, F_SETLEASE, F_UNLCK);
+	close(mem->source);
+	mem->mapped = false;
+}
+
 void gmem_fini(struct gmem *mem)
 {
 	gmem_dirty_stop(mem);
@@ -218,8 +229,7 @@ void gmem_fini(struct gmem *mem)
 		munmap(mem->base, mem->size);
 	if (mem->fd >= 0)
 		close(mem->fd);
-	if (mem->mapped)
-		close(mem->source);
+	forget_source(mem);
 	*mem = (struct gmem){ .fd = -1 };
 }
 
@@ -580,8 +590,7 @@ static int own_source(struct gmem *mem, struct err *err)
 	}
 	free(bits);
 	if (r == 0) {
-		close(mem->source);
-		mem->mapped = false;
+		forget_source(mem);
 	}
 	return r;
 }
@@ -663,9 +672,7 @@ int gmem_reset(struct gmem *mem, struct err *err)
 						       : MAP_SHARED;
 
 	forget_files(mem);
-	if (mem->mapped)
-		close(mem->source);
-	mem->mapped = false;
+	forget_source(mem);
 	/* Drop the pages first, then map afresh over the file mappings. */
 	if (mem->fd >= 0 &&
 	    fallocate(mem->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)mem->size) < 0)
