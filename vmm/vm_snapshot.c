@@ -242,7 +242,7 @@ int vm_snapshot(struct vm *vm, const struct snapshot_config *cfg, struct err *er
 	free(memory);
 	if (r < 0)
 		return err_context(err, "snapshot");
-	log_info("the guest is saved to %s, in %llu ms", cfg->state,
-		 (unsigned long long)(loop_now_ns() - begin) / 1000000);
+	log_info("the guest is saved to %s, in %.1f ms", cfg->state,
+		 (double)(loop_now_ns() - begin) / 1e6);
 	return 0;
 }
