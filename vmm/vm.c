@@ -185,6 +185,7 @@ static int build(struct vm *vm, struct err *err)
 	vm->host = (struct virtio_host){ .mem = &m->mem,
 					 .loop = vm->loop,
 					 .vm_name = vm->cfg->name,
+					 .new_macs = vm->cfg->restore.mac,
 					 .chardevs = &vm->chardevs,
 					 .add_memory = add_memory };
 	if (vm_devices_create(&vm->devices, vm->cfg, &vm->host, m, err) < 0 ||

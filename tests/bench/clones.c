@@ -4,13 +4,12 @@
  *
  *	clones N COMMAND [ARG]...
  *
- * One after the other: each is started when the one before has printed its first byte. When all N have,
- * their memory is read, and they are killed. Output: lines of NAME, N, median, minimum, maximum, separated by
- * tabs:
- *	start	ms from before the fork until the first byte on its standard output
- *	private	KiB that belong to the process alone (Private_* in smaps_rollup)
- *	anon	KiB of that which are no file's
- *	host	KiB of the host's memory that all of them took, divided by N: with the kernel's
+ * One after the other: each is started when the one before has printed its first byte. When all N
+ *have, their memory is read, and they are killed. Output: lines of NAME, N, median, minimum,
+ *maximum, separated by tabs: start	ms from before the fork until the first byte on its standard
+ *output private	KiB that belong to the process alone (Private_* in smaps_rollup) anon
+ *KiB of that which are no file's host	KiB of the host's memory that all of them took, divided by
+ *N: with the kernel's
  *
  * Exits with 1 when one of them dies or prints nothing for 60 s.
  */
@@ -62,7 +61,8 @@ static double kib(const char *path, const char *prefix)
 	if (file == NULL)
 		return -1;
 	while (fgets(line, sizeof(line), file) != NULL)
-		if (strncmp(line, prefix, strlen(prefix)) == 0 && (colon = strchr(line, ':')) != NULL)
+		if (strncmp(line, prefix, strlen(prefix)) == 0 &&
+		    (colon = strchr(line, ':')) != NULL)
 			sum += strtod(colon + 1, NULL);
 	fclose(file);
 	return sum;

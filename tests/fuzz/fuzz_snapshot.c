@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The head of a snapshot's state file from whoever could write it: arbitrary sections behind a header and
- * before a checksum that are right. What opens has a configuration that is tried, extents that are all
- * in RAM, and comes out the same when it is saved again.
+ * The head of a snapshot's state file from whoever could write it: arbitrary sections behind a
+ * header and before a checksum that are right. What opens has a configuration that is tried,
+ * extents that are all in RAM, and comes out the same when it is saved again.
  */
 #include <string.h>
 #include <sys/mman.h>

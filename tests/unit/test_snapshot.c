@@ -70,7 +70,8 @@ static uint64_t write_one(const char *state, const char *memory, const unsigned 
 	ck_assert_int_eq(snapshot_new_id(&head.id, &err), 0);
 	head.memory = snapshot_name(state, memory);
 	if (parent != 0)
-		ck_assert_int_eq(snapshot_extents(bits, PAGES, &head.extents, &head.nextents, &err), 0);
+		ck_assert_int_eq(snapshot_extents(bits, PAGES, &head.extents, &head.nextents, &err),
+				 0);
 	snapshot_head_state(&head, st);
 	uint32_t more = 7;
 	state_begin(st, "more", 1);
