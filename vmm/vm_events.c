@@ -30,6 +30,7 @@
 
 static void end(struct vm *vm, int status)
 {
+	vm->ended = true;
 	vcpus_hold(&vm->cpus);
 	loop_quit(vm->loop, status);
 }
@@ -161,6 +162,13 @@ static void handle_reports(struct loop_work *work)
 		if (reported & BIT(MACHINE_PANICKED))
 			panic_watch_reported(&vm->panic);
 	}
+}
+
+void vm_settle(struct vm *vm)
+{
+	loop_unpost(vm->loop, &vm->report_work);
+	if (atomic_load(&vm->reported) != 0)
+		handle_reports(&vm->report_work);
 }
 
 void vm_panic_dead(struct panic_watch *watch)

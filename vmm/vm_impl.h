@@ -35,7 +35,8 @@ struct vm {
 	struct panic_watch panic;
 	struct gdb *gdb; /* or NULL */
 	struct gdb_host gdb_host;
-	bool dead; /* with @dead_status; a debugger looks at it */
+	bool ended; /* vm_run() returns */
+	bool dead;  /* with @dead_status; a debugger looks at it */
 	int dead_status;
 
 	struct machine_events events;
@@ -64,6 +65,9 @@ struct vm {
 
 /* Say what is to be done when something happens: before anything that reports is made. */
 void vm_events_init(struct vm *vm);
+
+/* vCPUs are stopped: what devices have reported (a reset, say) is done now and not later. */
+void vm_settle(struct vm *vm);
 
 /* The kernel is dead: what vm->panic calls. */
 void vm_panic_dead(struct panic_watch *watch);

@@ -63,6 +63,8 @@ int vm_pause(struct vm *vm, struct err *err)
 	if (vm->paused)
 		return 0;
 	vcpus_suspend(&vm->cpus);
+	/* A guest that asked for a reset is saved as it is after it: it asks once only. */
+	vm_settle(vm);
 	vm_devices_quiesce(&vm->devices, vm->loop);
 	stop_limits(vm);
 	vm->paused = true;

@@ -219,12 +219,17 @@ int vm_snapshot_is(struct vm_snapshot_ref *ref, const char *state, uint64_t id, 
 int vm_snapshot(struct vm *vm, const struct snapshot_config *cfg, struct err *err)
 {
 	uint64_t begin = loop_now_ns();
+	bool dead = vm->dead;
 	char *memory;
 	int r;
 
 	if (!vm->paused)
 		return err_set(err, EINVAL, "snapshot: the guest is not paused");
-	if (vm->dead)
+	for (unsigned i = 0; i < vm->cpus.n; i++)
+		dead |= vm->cpus.vcpu[i].end != VCPU_END_NONE;
+	if (vm->ended)
+		return err_set(err, EINVAL, "snapshot: the guest has ended");
+	if (dead)
 		return err_set(err, EINVAL, "snapshot: the guest is dead");
 	if (gdb_attached(vm->gdb))
 		return err_set(
