@@ -19,6 +19,7 @@
 #include "vmm/base/gmem.h"
 #include "vmm/base/kvm.h"
 #include "vmm/base/loop.h"
+#include "vmm/base/state.h"
 
 #define MACHINE_CPUS_MAX   255
 #define MACHINE_VIRTIO_MAX 64
@@ -143,6 +144,38 @@ enum vcpu_activity arch_vcpu_activity(struct kvm_vcpu *vcpu);
 
 /* Raise a non-maskable interrupt on a stopped vCPU; it is taken when it runs on. 0 or -errno. */
 int arch_nmi(struct kvm_vcpu *vcpu);
+
+/*
+ * @vcpu was stopped for longer than its guest can know of: tell it before it runs on, so that its
+ * watchdogs do not take it for a hang.
+ */
+void arch_tell_paused(struct kvm_vcpu *vcpu);
+
+/*
+ * Snapshots: state.c of the architecture. Each function saves or loads one section of @st, and the
+ * first error sticks there; vCPUs and devices are stopped. To be loaded in this order, and instead
+ * of arch_load() and arch_boot_vcpu():
+ *
+ *	arch_cpu_state		what the CPUs are; after arch_init_devices, before there are vCPUs
+ *	arch_clock_state	all clocks; with @frozen they go on where they were when saved, else
+ *				the time since then has passed
+ *	arch_vcpu_state		each vCPU
+ *	arch_device_state	interrupt controllers, platform devices, virtio devices with their
+ *				transports
+ *
+ * The state may lie: what KVM refuses is an error, what it takes is the guest's own trouble.
+ */
+int arch_cpu_state(struct machine *m, struct state *st);
+int arch_clock_state(struct machine *m, struct kvm_vcpu *const *vcpus, unsigned n, bool frozen,
+		     struct state *st);
+int arch_vcpu_state(struct machine *m, unsigned index, struct kvm_vcpu *vcpu, struct state *st);
+int arch_device_state(struct machine *m, struct state *st);
+
+/*
+ * This VM is not the one that was saved, or not the only one that goes on from there: give it a
+ * new generation id, and tell the guest. After loading.
+ */
+int arch_new_generation(struct machine *m, struct err *err);
 
 /*
  * Debugging: gdb.c of the architecture. All of it with the vCPU stopped.

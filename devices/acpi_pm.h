@@ -26,6 +26,7 @@ struct acpi_pm;
 #define ACPI_PM_S5_TYPE	    5
 
 #define ACPI_GED_POWER_BUTTON (1U << 0)
+#define ACPI_GED_GENERATION   (1U << 1)
 
 /* NULL with @err filled when out of memory. @events is borrowed. */
 struct acpi_pm *acpi_pm_new(struct machine_events *events, struct irq_line ged_irq,

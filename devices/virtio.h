@@ -50,6 +50,7 @@ struct virtio_host {
 	struct gmem *mem;
 	struct loop *loop;	   /* the main one */
 	const char *vm_name;	   /* NULL: none was given */
+	bool new_macs;		   /* a saved MAC address is not to be taken over */
 	struct chardevs *chardevs; /* who hears of console output and keys */
 	int (*add_memory)(const struct virtio_host *host, int fd, uint64_t size, bool ro,
 			  uint64_t *gpa, struct err *err);

@@ -35,6 +35,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 #include "devices/virtio_net_impl.h"
 #include "vmm/base/log.h"
@@ -244,10 +245,25 @@ static void net_resume(struct virtio_device *vdev)
 	virtio_config_changed(vdev);
 }
 
+/*
+ * A clone gets an address of its own. Drivers read it when they are loaded; this one has, so it
+ * goes on with the old one until it is loaded again or told to look.
+ */
+static void replace_mac(struct net *net, const uint8_t given[6])
+{
+	if (net->own_mac)
+		memcpy(net->mac, given, sizeof(net->mac));
+	else if (getrandom(net->mac, sizeof(net->mac), GRND_NONBLOCK) == sizeof(net->mac))
+		net->mac[0] = (uint8_t)((net->mac[0] & ~1) | 2);
+	memcpy(net->config.mac, net->mac, sizeof(net->mac));
+}
+
 static void net_state(struct virtio_device *vdev, struct state *st)
 {
 	struct net *net = net_of(vdev);
+	uint8_t given[6];
 
+	memcpy(given, net->mac, sizeof(given));
 	/* The address a reset brings back is part of what this machine is, too. */
 	state_bytes(st, "default_mac", net->mac, sizeof(net->mac));
 	state_bytes(st, "mac", net->config.mac, sizeof(net->config.mac));
@@ -258,6 +274,8 @@ static void net_state(struct virtio_device *vdev, struct state *st)
 	net->fresh = (vdev->status & VIRTIO_CONFIG_S_DRIVER_OK) == 0;
 	if (((net->mac[0] | net->config.mac[0]) & 1) != 0)
 		state_fail(st, "%s: a saved MAC address is a group address", vdev->name);
+	if (net->new_mac || (net->own_mac && memcmp(given, net->mac, sizeof(given)) != 0))
+		replace_mac(net, given);
 }
 
 /* --- Options --- */
@@ -422,9 +440,14 @@ static void init_limit(struct net_limit *l, const struct net_options *opt,
 	l->timer.fn = fn;
 }
 
-static int open_vhost(struct net *net, const struct net_options *opt, struct err *err)
+static int open_vhost(struct net *net, const struct net_options *opt, bool track, struct err *err)
 {
-	if (opt->user || opt->vhost == NET_VHOST_OFF || limited(opt) || opt->iothread)
+	/* The host's kernel does not say which pages it writes to: see vhost.c. */
+	if (track && opt->vhost == NET_VHOST_ON)
+		return err_set(err, EINVAL,
+			       "net %s: vhost=on and --mem track exclude each other: leave one out",
+			       net->be->name);
+	if (opt->user || opt->vhost == NET_VHOST_OFF || limited(opt) || opt->iothread || track)
 		return 0;
 	net->vhost = net_vhost_new(net->pairs, err);
 	if (net->vhost != NULL)
@@ -475,7 +498,7 @@ struct net *net_new(const struct net_options *opt, unsigned index, const struct 
 		goto fail;
 	net->pairs = net->be->pairs;
 	snprintf(net->vdev.name, sizeof(net->vdev.name), "net %s", net->be->name);
-	if (open_vhost(net, opt, err) < 0)
+	if (open_vhost(net, opt, host->mem->track, err) < 0)
 		goto fail;
 	net->pair = calloc(net->pairs, sizeof(*net->pair));
 	if (net->pair == NULL) {
@@ -489,6 +512,8 @@ struct net *net_new(const struct net_options *opt, unsigned index, const struct 
 	}
 	net_make_mac(net->mac, opt->mac, host->vm_name != NULL ? host->vm_name : net->be->name,
 		     index);
+	net->own_mac = opt->mac != NULL;
+	net->new_mac = host->new_macs;
 	net->fresh = true;
 	net_mode_reset(net);
 	memcpy(net->config.mac, net->mac, sizeof(net->mac));

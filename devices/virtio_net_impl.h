@@ -75,6 +75,8 @@ struct net {
 	struct iothread *io;	 /* NULL: the main loop */
 	unsigned pairs;
 	bool running; /* live, and all set up for that */
+	bool own_mac; /* that of a saved machine is not taken over: another one was given ... */
+	bool new_mac; /* ... or is wanted */
 	bool fresh;   /* not yet running since the reset */
 	bool lost;    /* the backend is gone for good */
 	struct net_mode mode;

@@ -310,6 +310,11 @@ static struct virtio_device *vsock_create(const void *items, unsigned n, unsigne
 	if (virtio_init(&vs->vdev, &vsock_ops, host, host->loop, VSOCK_QUEUES, VSOCK_QUEUE_SIZE,
 			&vs->config, sizeof(vs->config), err) < 0)
 		goto fail;
+	if (opt->vhost && host->mem->track) {
+		err_set(err, EINVAL,
+			"vsock: vhost and --mem track exclude each other: leave one out");
+		goto fail;
+	}
 	if (opt->vhost) {
 		vs->vhost = vsock_vhost_new(opt->cid, &features, err);
 		if (vs->vhost == NULL) {

@@ -140,7 +140,7 @@ _Static_assert(sizeof(struct fadt) + sizeof(struct header) == 276, "5.2.9");
 #define VIRTIO_MMIO_PAGE 0x1000
 #define VIRTIO_MMIO_MAX	 64
 
-#define NOTIFY_POWER_BUTTON 0x80 /* 4.8.3.2.2 */
+#define NOTIFY_CHANGED 0x80 /* 4.8.3.2.2 */
 
 /* The window in guest memory, filled from the front. */
 struct tables {
@@ -298,10 +298,45 @@ static void dsdt_pvpanic(struct aml *aml, const struct acpi_desc *desc)
 	aml_end(aml, dev);
 }
 
+/*
+ * "Virtual Machine Generation ID" by Microsoft (2012): 16 bytes in memory that change when the
+ * machine is no longer the one it was. Linux reseeds its random numbers on the notification. The
+ * _HID is QEMU's, the _CID the one that Linux knows.
+ */
+static void dsdt_generation(struct aml *aml, const struct acpi_desc *desc)
+{
+	size_t dev, pkg;
+
+	dev = aml_device(aml, "VGEN");
+	aml_name_string(aml, "_HID", "QEMUVGID");
+	aml_name_string(aml, "_CID", "VMGENCTR");
+	aml_name_string(aml, "_DDN", "VM_Gen_Counter");
+	aml_name(aml, "ADDR");
+	pkg = aml_package(aml, 2);
+	aml_int(aml, desc->generation_addr & 0xffffffff);
+	aml_int(aml, desc->generation_addr >> 32);
+	aml_end(aml, pkg);
+	aml_end(aml, dev);
+}
+
+static void dsdt_pass_on(struct aml *aml, uint32_t event, const char *device)
+{
+	size_t cond = aml_if(aml);
+
+	aml_op(aml, AML_AND);
+	aml_op(aml, AML_LOCAL0);
+	aml_int(aml, event);
+	aml_op(aml, AML_NO_TARGET);
+	aml_op(aml, AML_NOTIFY);
+	aml_path(aml, device);
+	aml_int(aml, NOTIFY_CHANGED);
+	aml_end(aml, cond);
+}
+
 /* 5.6.9: on its interrupt, _EVT fetches the pending events and passes them on. */
 static void dsdt_events(struct aml *aml, const struct acpi_desc *desc)
 {
-	size_t dev, res, field, method, cond;
+	size_t dev, res, field, method;
 
 	dev = aml_device(aml, "PWRB");
 	aml_name_eisa_id(aml, "_HID", "PNP0C0C");
@@ -322,15 +357,9 @@ static void dsdt_events(struct aml *aml, const struct acpi_desc *desc)
 	aml_op(aml, AML_STORE); /* reading clears them, so read once */
 	aml_path(aml, "EVTS");
 	aml_op(aml, AML_LOCAL0);
-	cond = aml_if(aml);
-	aml_op(aml, AML_AND);
-	aml_op(aml, AML_LOCAL0);
-	aml_int(aml, desc->ged_power_button);
-	aml_op(aml, AML_NO_TARGET);
-	aml_op(aml, AML_NOTIFY);
-	aml_path(aml, "PWRB");
-	aml_int(aml, NOTIFY_POWER_BUTTON);
-	aml_end(aml, cond);
+	dsdt_pass_on(aml, desc->ged_power_button, "PWRB");
+	if (desc->generation_addr != 0)
+		dsdt_pass_on(aml, desc->ged_generation, "VGEN");
 	aml_end(aml, method);
 	aml_end(aml, dev);
 }
@@ -379,6 +408,8 @@ static uint64_t build_dsdt(struct tables *t, const struct acpi_desc *desc)
 		dsdt_port_device(aml, "RTC", "PNP0B00", desc->rtc_port, 2, desc->rtc_gsi);
 	if (desc->pvpanic_port != 0)
 		dsdt_pvpanic(aml, desc);
+	if (desc->generation_addr != 0)
+		dsdt_generation(aml, desc);
 	if (desc->ged_port != 0)
 		dsdt_events(aml, desc);
 	dsdt_virtio_mmio(aml, desc);

@@ -41,6 +41,8 @@ struct acpi_desc {
 	uint16_t ged_port; /* dword of pending events, cleared by reading */
 	uint32_t ged_gsi;
 	uint32_t ged_power_button; /* its bit in the events */
+	uint32_t ged_generation;   /* likewise, when the generation id changed */
+	uint64_t generation_addr;  /* where that is, 16 bytes; 0: there is none */
 
 	/* virtio devices on MMIO, at most 64: device n has page n from here, and GSI gsi + n */
 	unsigned nvirtio_mmio;

@@ -12,6 +12,7 @@
 #include "vmm/config.h"
 #include "vmm/devices.h"
 #include "vmm/dump.h"
+#include "vmm/snapshot.h"
 
 #define MIB (1ULL << 20)
 #define TIB (1ULL << 40)
@@ -21,6 +22,7 @@
 
 static const char *const entry_names[] = { "auto", "linux64", "pvh", NULL };
 static const char *const hugepage_names[] = { "off", "thp", "2M", "1G", NULL };
+static const char *const restore_clock_names[] = { "real", "saved", NULL };
 static const char *const transport_names[] = { "auto", "pci", "mmio", NULL };
 static const char *const serial_names[] = { "stdio", "file", "pty", "socket", "null", "off", NULL };
 
@@ -59,6 +61,8 @@ static const struct opt_key mem_keys[] = {
 	  .def = "off", .help = "allocate all of it before the guest starts" },
 	{ .name = "merge", .type = OPT_BOOL, .offset = offsetof(struct gmem_config, merge),
 	  .def = "off", .help = "let the host merge equal pages (KSM)" },
+	{ .name = "track", .type = OPT_BOOL, .offset = offsetof(struct gmem_config, track),
+	  .def = "off", .help = "log what is written, for snapshots with diff" },
 	{ 0 }
 };
 static const struct opt_key cpus_keys[] = {
@@ -88,6 +92,37 @@ static const struct opt_key on_hang_keys[] = {
 	  .arg = "KEYS", .help = "magic SysRq keys: l has all CPUs tell where they are" },
 	{ .name = "nmi", .type = OPT_BOOL, .offset = offsetof(struct hang_config, nmi), .def = "off",
 	  .help = "a non-maskable interrupt for every CPU" },
+	{ 0 }
+};
+static const struct opt_key restore_keys[] = {
+	{ .name = "state", .type = OPT_STR, .offset = offsetof(struct restore_config, state),
+	  .arg = "FILE", .required = true, .help = "the snapshot's state file" },
+	{ .name = "memory", .type = OPT_STR, .offset = offsetof(struct restore_config, memory),
+	  .arg = "FILE", .help = "its memory file; what the state file says if not given" },
+	{ .name = "clock", .type = OPT_ENUM, .offset = offsetof(struct restore_config, clock),
+	  .values = restore_clock_names, .def = "real", .arg = "KIND",
+	  .help = "the guest's clocks: real, as time has passed, or saved, as they were" },
+	{ .name = "mac", .type = OPT_BOOL, .offset = offsetof(struct restore_config, mac),
+	  .def = "off", .help = "new MAC addresses, which its drivers see when they are loaded again" },
+	{ .name = "paused", .type = OPT_BOOL, .offset = offsetof(struct restore_config, paused),
+	  .def = "off", .help = "do not run it yet" },
+	{ .name = "track", .type = OPT_BOOL, .offset = offsetof(struct restore_config, track),
+	  .def = "off", .help = "as --mem track" },
+	{ .name = "prefetch", .type = OPT_BOOL, .offset = offsetof(struct restore_config, prefetch),
+	  .def = "off", .help = "read memory in the background, before it is asked for" },
+	{ .name = "copy", .type = OPT_BOOL, .offset = offsetof(struct restore_config, copy),
+	  .def = "off", .help = "read memory instead of mapping it: for --vhost-user" },
+	{ 0 }
+};
+static const struct opt_key snapshot_keys[] = {
+	{ .name = "state", .type = OPT_STR, .offset = offsetof(struct snapshot_config, state),
+	  .arg = "FILE", .required = true, .help = "where the state goes" },
+	{ .name = "memory", .type = OPT_STR, .offset = offsetof(struct snapshot_config, memory),
+	  .arg = "FILE", .help = "where memory goes; FILE.mem if not given" },
+	{ .name = "diff", .type = OPT_BOOL, .offset = offsetof(struct snapshot_config, diff),
+	  .def = "off", .help = "only what changed in memory since the last snapshot" },
+	{ .name = "stop", .type = OPT_BOOL, .offset = offsetof(struct snapshot_config, stop),
+	  .def = "off", .help = "end the VM then, with status 0" },
 	{ 0 }
 };
 static const struct opt_key serial_keys[] = { CHARDEV_KEYS(0, serial_names), { 0 } };
@@ -156,6 +191,10 @@ static const struct opt machine_options[] = {
 		  "payloads." },
 };
 
+/* What the guest was told once. With --restore it is what it was. */
+static const char *const fixed_options[] = { "kernel", "initrd", "cmdline",   "entry", "mem",
+					     "cpus",   "transport", "acpi", "pit",   "debug-exit" };
+
 static const struct opt monitor_options[] = {
 	{ .name = "timeout", .keys = timeout_keys, .plain = true, .offset = CONFIG(timeout_ns),
 	  .section = "Life and death", .help = "End the VM after TIME (90, 500ms, 10m; a bare number counts seconds) with "
@@ -175,6 +214,15 @@ static const struct opt monitor_options[] = {
 	{ .name = "reboot", .keys = reboot_keys, .plain = true, .offset = CONFIG(reboot),
 	  .help = "With --no-reboot a reboot of the guest ends the VM: status 0, or 120 after a "
 		  "panic." },
+
+	{ .name = "restore", .keys = restore_keys, .offset = CONFIG(restore), .hidden = true,
+	  .section = "Snapshots",
+	  .help = "Go on where a saved guest was, instead of booting a kernel. Everything is as it was saved; "
+		  "options given besides may lead disks, networks, consoles and sockets elsewhere: one kind of "
+		  "device (all --disk, say) as a whole." },
+	{ .name = "snapshot", .keys = snapshot_keys, .offset = CONFIG(save),
+	  .help = "On SIGUSR2 the guest is paused, saved, and goes on. Files that are there are replaced "
+		  "when the new ones are complete." },
 
 	{ .name = "dump", .keys = dump_keys, .plain = true, .offset = CONFIG(dump),
 	  .section = "Debugging",
@@ -300,6 +348,61 @@ static int check_mem(const struct gmem_config *mem, struct err *err)
 		unit == GMEM_PAGE_SIZE ? "4K" : hugepage_names[mem->huge]);
 }
 
+bool vm_option_is_fixed(const char *name)
+{
+	for (size_t i = 0; i < COUNT(fixed_options); i++)
+		if (strcmp(fixed_options[i], name) == 0)
+			return true;
+	return false;
+}
+
+bool vm_option_is_monitors(const char *name)
+{
+	/* A guest that was not to reboot in place is not to later. */
+	for (size_t i = 0; i < COUNT(monitor_options); i++)
+		if (strcmp(monitor_options[i].name, name) == 0)
+			return strcmp(name, "reboot") != 0;
+	return false;
+}
+
+/*
+ * As parse_with_file(), with the configuration in a snapshot. A repeatable option of the command
+ * line takes the place of all of its uses in there.
+ */
+static int parse_with_snapshot(struct vm_config *cfg, size_t size, int argc, char *const *argv,
+			       struct err *err)
+{
+	struct opt *options = cfg->options;
+	json_t *json = vm_config_restore(cfg, err);
+	struct snapshot *snapshot = cfg->snapshot;
+	int used, r = json != NULL ? 0 : -err->code;
+
+	for (const struct opt *o = options; r == 0 && o->name != NULL; o++) {
+		if (!opt_given(options, cfg, o->name))
+			continue;
+		if (vm_option_is_fixed(o->name))
+			r = err_set(err, EINVAL,
+				    "--%s and --restore: a restored guest keeps what it was told",
+				    o->name);
+		json_object_del(json, o->name);
+	}
+	opt_free(options, cfg);
+	memset(cfg, 0, size);
+	cfg->options = options;
+	cfg->snapshot = snapshot;
+	if (r == 0)
+		r = opt_defaults(options, cfg, err);
+	if (r == 0 && opt_from_json(options, cfg, json, err) < 0)
+		r = err_context(err, "snapshot: its configuration");
+	json_decref(json);
+	cfg->seen = (struct opt_seen){ 0 };
+	if (r == 0)
+		r = opt_parse(options, cfg, argc, argv, false, &used, err);
+	if (r == 0)
+		cfg->machine.mem.track = cfg->restore.track;
+	return r;
+}
+
 /* Each device's own check of its option. */
 static int check_devices(const struct vm_config *cfg, struct err *err)
 {
@@ -374,7 +477,9 @@ static int check(const struct vm_config *cfg, struct err *err)
 		return err_context(err, "--on-hang");
 	if (cfg->name != NULL && *cfg->name == '\0')
 		return err_set(err, EINVAL, "--name: the name is empty");
-	if (check_devices(cfg, err) < 0)
+	if (cfg->save.state != NULL && *cfg->save.state == '\0')
+		return err_set(err, EINVAL, "--snapshot: the path is empty; name a file");
+	if (check_devices(cfg, err) < 0 || vm_config_fits(cfg, err) < 0)
 		return -err->code;
 	return arch_check_config(&cfg->machine, err);
 }
@@ -387,8 +492,14 @@ int vm_config_read(struct vm_config *cfg, size_t size, const struct opt *more, i
 	if (cfg->options == NULL || opt_defaults(cfg->options, cfg, err) < 0 ||
 	    opt_parse(cfg->options, cfg, argc, argv, false, used, err) < 0)
 		return -err->code;
+	if (cfg->restore.state != NULL && cfg->config_path != NULL)
+		return err_set(err, EINVAL, "--config and --restore exclude each other");
+	if (cfg->restore.state != NULL && more != NULL)
+		return err_set(err, EINVAL, "--restore goes on with a machine; it runs no command");
 	if (cfg->config_path != NULL && parse_with_file(cfg, size, argc, argv, err) < 0)
 		return -err->code;
+	if (cfg->restore.state != NULL && !cfg->help)
+		return parse_with_snapshot(cfg, size, argc, argv, err);
 	return 0;
 }
 
@@ -423,6 +534,7 @@ void vm_config_free(struct vm_config *cfg)
 	if (cfg->options != NULL)
 		opt_free(cfg->options, cfg);
 	free(cfg->options);
+	snapshot_close(cfg->snapshot);
 	memset(cfg, 0, sizeof(*cfg));
 }
 

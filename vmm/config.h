@@ -20,6 +20,37 @@ struct hang_config {
 	bool nmi;
 };
 
+/* What goes into a snapshot, and where. Paths are borrowed. */
+struct snapshot_config {
+	char *state;  /* path of the state file */
+	char *memory; /* path of the memory file; NULL: the state file's and ".mem" */
+	/*
+	 * Only the pages that changed since the last snapshot of this VM, or since it was restored;
+	 * everything when there was none. Needs --mem track (machine.mem.track), except for
+	 * the changes since it was restored.
+	 */
+	bool diff;
+	bool stop; /* of the option --snapshot: the VM ends then; vm_snapshot() does not look */
+};
+
+/* What clocks say in a restored guest; see arch_set_clock() in arch.h. */
+enum restore_clock {
+	RESTORE_CLOCK_REAL,  /* the time in between has passed: the wall clock is right */
+	RESTORE_CLOCK_SAVED, /* it goes on where it was saved */
+};
+
+/* The option --restore. */
+struct restore_config {
+	char *state;   /* path of the state file; NULL: no restore */
+	char *memory;  /* path of the memory file; NULL: what the state file says */
+	bool paused;   /* restored, it waits for vm_resume() */
+	bool track;    /* --mem track from here on */
+	bool prefetch; /* read all of the memory file in the background */
+	bool copy;     /* read all of memory first, into memory that can be shared (vhost-user) */
+	bool mac;      /* new MAC addresses: for a clone */
+	int clock;     /* enum restore_clock */
+};
+
 struct vm_config {
 	struct opt_seen seen; /* on the command line */
 	struct opt *options;  /* the table this was filled by */
@@ -30,13 +61,16 @@ struct vm_config {
 	struct gdb_config gdb;
 	char *dump; /* where a core goes; NULL: none is written */
 	struct hang_config on_hang;
-	uint64_t timeout_ns; /* 0: none, as in the others */
+	struct restore_config restore;
+	struct snapshot_config save; /* on SIGUSR2; .state NULL: not */
+	uint64_t timeout_ns;	     /* 0: none, as in the others */
 	uint64_t hang_timeout_ns;
 	uint64_t stop_timeout_ns;
 	bool reboot;
 	bool verbose;
 	/* Not part of the JSON. */
-	struct opt_seen in_file; /* in that of --config */
+	struct opt_seen in_file;   /* in that of --config */
+	struct snapshot *snapshot; /* open, when there is --restore; the configuration is its own */
 	char *config_path;
 	bool dry_run, help;
 };
@@ -64,6 +98,22 @@ int vm_config_check(struct vm_config *cfg, struct err *err);
 /* Was @option given on the command line or in the file of --config? */
 bool vm_config_given(const struct vm_config *cfg, const char *option);
 void vm_config_free(struct vm_config *cfg);
+
+/*
+ * --restore: open the snapshot that cfg->restore names as cfg->snapshot, and return its
+ * configuration as JSON, without the options that are the monitor's and not the machine's: what
+ * opt_from_json() takes. A new reference; NULL with @err filled. @cfg needs its options only.
+ *
+ * Options laid over that may change what the host does for the guest (paths, taps, sockets), not
+ * what the guest sees: vm_config_check() says so.
+ */
+json_t *vm_config_restore(struct vm_config *cfg, struct err *err);
+/* An option that says what the guest sees, and so cannot be given with --restore. */
+bool vm_option_is_fixed(const char *name);
+/* One that belongs to the monitor's run, and is not taken from a snapshot. */
+bool vm_option_is_monitors(const char *name);
+/* Do the machine of @cfg and the one in cfg->snapshot have the same devices? */
+int vm_config_fits(const struct vm_config *cfg, struct err *err);
 
 /* The effective configuration as a JSON text with a newline, malloc'ed; usable with --config. */
 char *vm_config_json(const struct vm_config *cfg);

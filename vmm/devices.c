@@ -5,6 +5,8 @@
  * list that the option of virtio_kind(i) filled.
  */
 #include <errno.h>
+#include <semaphore.h>
+#include "vmm/base/util.h"
 #include "vmm/devices.h"
 
 const struct opt_list *vm_devices_uses(const struct vm_config *cfg, uint16_t id)
@@ -72,6 +74,51 @@ void vm_devices_destroy(struct vm_devices *devices)
 
 		vdev->ops->destroy(vdev);
 	}
+}
+
+/* Something to be done with a device on the thread of its loop. */
+struct errand {
+	struct loop_work work;
+	struct virtio_device *vdev;
+	void (*fn)(struct virtio_device *vdev);
+	sem_t done;
+};
+
+static void run_errand(struct loop_work *work)
+{
+	struct errand *errand = container_of(work, struct errand, work);
+
+	errand->fn(errand->vdev);
+	sem_post(&errand->done);
+}
+
+static void for_each(struct vm_devices *devices, const struct loop *main_loop,
+		     void (*fn)(struct virtio_device *vdev))
+{
+	for (unsigned i = 0; i < devices->n; i++) {
+		struct virtio_device *vdev = devices->vdev[i];
+		struct errand errand = { .work.fn = run_errand, .vdev = vdev, .fn = fn };
+
+		if (vdev->loop == main_loop) {
+			fn(vdev);
+			continue;
+		}
+		sem_init(&errand.done, 0, 0);
+		loop_post(vdev->loop, &errand.work);
+		while (sem_wait(&errand.done) < 0)
+			; /* EINTR */
+		sem_destroy(&errand.done);
+	}
+}
+
+void vm_devices_quiesce(struct vm_devices *devices, struct loop *main_loop)
+{
+	for_each(devices, main_loop, virtio_quiesce);
+}
+
+void vm_devices_resume(struct vm_devices *devices, struct loop *main_loop)
+{
+	for_each(devices, main_loop, virtio_resume);
 }
 
 void vm_devices_rescan(struct vm_devices *devices)

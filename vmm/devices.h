@@ -28,6 +28,13 @@ int vm_devices_create(struct vm_devices *devices, const struct vm_config *cfg,
 		      const struct virtio_host *host, struct machine *m, struct err *err);
 void vm_devices_destroy(struct vm_devices *devices);
 
+/*
+ * Finish what is in flight and take up nothing more; on with it. Each device on the thread of its
+ * loop, which is waited for. vCPUs stopped.
+ */
+void vm_devices_quiesce(struct vm_devices *devices, struct loop *main_loop);
+void vm_devices_resume(struct vm_devices *devices, struct loop *main_loop);
+
 /* Something on the host may have changed (the size of a disk image): look again. */
 void vm_devices_rescan(struct vm_devices *devices);
 

@@ -14,11 +14,13 @@
 #include "vmm/base/log.h"
 #include "vmm/config.h"
 #include "vmm/run.h"
+#include "vmm/snapshot.h"
 #include "vmm/vm.h"
 
 static const char usage[] =
 	"usage: vmm [boot] --kernel PATH [OPTIONS]   boot a machine\n"
 	"       vmm run [OPTIONS] -- COMMAND...      run a command in a test kernel\n"
+	"       vmm snapshot info|merge ...          look at saved machines\n"
 	"       vmm version                          print the version\n"
 	"       vmm help [run]                       explain every option\n";
 
@@ -205,7 +207,9 @@ static void tune_malloc(void)
 
 int main(int argc, char **argv)
 {
-	static const char *const commands[] = { "boot", "run", "help", "version", NULL };
+	static const char *const commands[] = {
+		"boot", "run", "snapshot", "help", "version", NULL
+	};
 	const char *near;
 
 	fill_standard_streams();
@@ -220,12 +224,14 @@ int main(int argc, char **argv)
 		return boot(argc - 2, argv + 2);
 	if (strcmp(argv[1], "run") == 0)
 		return run(argc - 2, argv + 2);
+	if (strcmp(argv[1], "snapshot") == 0)
+		return snapshot_main(argc - 2, argv + 2);
 	if (strcmp(argv[1], "help") == 0)
 		return help(argc - 2, argv + 2);
 	if (strcmp(argv[1], "version") == 0 || strcmp(argv[1], "--version") == 0)
 		return version(argc - 2, argv + 2);
 	near = opt_nearest(argv[1], commands);
-	log_error("unknown command '%s' (valid: boot, run, help, version%s%s%s)", argv[1],
+	log_error("unknown command '%s' (valid: boot, run, snapshot, help, version%s%s%s)", argv[1],
 		  near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
 		  near != NULL ? "'?" : "");
 	return STATUS_CANNOT;

@@ -118,6 +118,17 @@ void panic_watch_again(struct panic_watch *w)
 	start(w);
 }
 
+void panic_watch_hold(struct panic_watch *w)
+{
+	loop_disarm(&w->timer);
+}
+
+void panic_watch_go_on(struct panic_watch *w)
+{
+	if (w->seen)
+		start(w);
+}
+
 bool panic_watch_panicked(const struct panic_watch *w)
 {
 	return w->seen;

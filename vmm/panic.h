@@ -37,6 +37,9 @@ void panic_watch_output(struct panic_watch *w, size_t *matched, const char *data
 void panic_watch_reported(struct panic_watch *w);
 /* It was dead, and is given another look: for who stopped it meanwhile. */
 void panic_watch_again(struct panic_watch *w);
+/* The guest is paused: do not look. panic_watch_go_on() ends that. */
+void panic_watch_hold(struct panic_watch *w);
+void panic_watch_go_on(struct panic_watch *w);
 /* Has it panicked since the last reset, as far as one can tell? */
 bool panic_watch_panicked(const struct panic_watch *w);
 /* The guest was reset: it lives again. */

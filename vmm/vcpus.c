@@ -254,8 +254,11 @@ static enum vcpus_want set_want(struct vcpus *cpus, enum vcpus_want want)
 
 bool vcpus_pause(struct vcpus *cpus)
 {
-	bool ran = set_want(cpus, VCPUS_PAUSE) == VCPUS_RUN;
+	bool ran;
 
+	if (cpus->suspended)
+		return atomic_exchange(&cpus->would_run, false);
+	ran = set_want(cpus, VCPUS_PAUSE) == VCPUS_RUN;
 	pthread_mutex_lock(&cpus->lock);
 	while (cpus->parked < cpus->started)
 		pthread_cond_wait(&cpus->settled, &cpus->lock);
@@ -269,7 +272,30 @@ void vcpus_resume(struct vcpus *cpus)
 		cpus->vcpu[i].end = VCPU_END_NONE;
 		__atomic_store_n(&cpus->vcpu[i].kvm.run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 	}
-	set_want(cpus, VCPUS_RUN);
+	if (cpus->suspended)
+		atomic_store(&cpus->would_run, true);
+	else
+		set_want(cpus, VCPUS_RUN);
+}
+
+void vcpus_suspend(struct vcpus *cpus)
+{
+	bool ran;
+
+	if (cpus->suspended)
+		return;
+	ran = vcpus_pause(cpus);
+	cpus->suspended = true;
+	atomic_store(&cpus->would_run, ran);
+}
+
+void vcpus_continue(struct vcpus *cpus)
+{
+	if (!cpus->suspended)
+		return;
+	cpus->suspended = false;
+	if (atomic_exchange(&cpus->would_run, false))
+		vcpus_resume(cpus);
 }
 
 void vcpus_hold(struct vcpus *cpus)
@@ -277,6 +303,7 @@ void vcpus_hold(struct vcpus *cpus)
 	int running = VCPUS_RUN;
 
 	atomic_compare_exchange_strong(&cpus->want, &running, VCPUS_PAUSE);
+	atomic_store(&cpus->would_run, false);
 }
 
 void vcpus_freeze(struct vcpus *cpus, unsigned index, bool frozen)

@@ -58,6 +58,8 @@ struct vcpus {
 	unsigned started;	/* threads */
 	unsigned parked;	/* of them, outside KVM */
 	uint64_t files_from;	/* from this address on memory is no RAM, but files */
+	bool suspended;		/* see vcpus_suspend(); the main thread's */
+	atomic_bool would_run;	/* meanwhile: they would run but for that */
 };
 
 /* Make @n vCPUs, parked. @ended is posted when one of them meets its end. */
@@ -76,6 +78,13 @@ bool vcpus_pause(struct vcpus *cpus);
 void vcpus_resume(struct vcpus *cpus);
 /* Make running vCPUs park at their next exit, without waiting. Any thread. */
 void vcpus_hold(struct vcpus *cpus);
+/*
+ * The user's own pause, above all others: all are parked when vcpus_suspend() returns, and until
+ * vcpus_continue() nobody's vcpus_resume() lets them run; it is only remembered. What
+ * vcpus_pause() returns meanwhile is whether they would run. Main thread.
+ */
+void vcpus_suspend(struct vcpus *cpus);
+void vcpus_continue(struct vcpus *cpus);
 /* While all are parked: vCPU @index stays so, or no longer, when the others run. Main thread. */
 void vcpus_freeze(struct vcpus *cpus, unsigned index, bool frozen);
 /* A non-maskable interrupt for every vCPU, running or not. Main thread. */

@@ -88,8 +88,10 @@ static int watch_signals(struct vm *vm, struct err *err)
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGIO);	   /* a lease is to be given back, see gmem.h */
-	sigaddset(&set, SIGUSR1);  /* a disk image changed its size; free memory is wanted */
+	sigaddset(&set, SIGIO);	  /* a lease is to be given back, see gmem.h */
+	sigaddset(&set, SIGUSR1); /* a disk image changed its size; free memory is wanted */
+	if (vm->cfg->save.state != NULL)
+		sigaddset(&set, SIGUSR2);
 	sigaddset(&set, SIGWINCH); /* the terminal has another size */
 	/* Not those we were started to ignore: by nohup, or as a script's background job. */
 	for (size_t i = 0; i < sizeof(optional) / sizeof(optional[0]); i++)
@@ -142,8 +144,21 @@ static int add_memory(const struct virtio_host *host, int fd, uint64_t size, boo
 	return arch_add_memory(&vm->m, fd, size, ro, gpa, err);
 }
 
+/* RAM, and what is to be known of writes to it. */
+static int make_memory(struct vm *vm, struct err *err)
+{
+	struct machine *m = &vm->m;
+	int r = vm->cfg->snapshot != NULL ? vm_restore_memory(vm, err)
+					  : gmem_init(&m->mem, &m->cfg->mem, err);
+
+	if (r < 0 || arch_init_memory(m, err) < 0)
+		return -err->code;
+	return m->mem.track || m->mem.mapped ? gmem_dirty_start(&m->mem, err) : 0;
+}
+
 static int build(struct vm *vm, struct err *err)
 {
+	bool restores = vm->cfg->snapshot != NULL;
 	struct machine *m = &vm->m;
 	const char *why;
 
@@ -164,21 +179,23 @@ static int build(struct vm *vm, struct err *err)
 		return -err->code;
 	if (!arch_host_native(&why))
 		log_warn("%s", why);
-	if (create_vm(&m->kvm, err) < 0 || gmem_init(&m->mem, &m->cfg->mem, err) < 0 ||
-	    arch_init_memory(m, err) < 0 || arch_init_devices(m, err) < 0)
+	if (create_vm(&m->kvm, err) < 0 || make_memory(vm, err) < 0 ||
+	    arch_init_devices(m, err) < 0 || (restores && vm_restore_cpus(vm, err) < 0))
 		return -err->code;
 	vm->host = (struct virtio_host){ .mem = &m->mem,
 					 .loop = vm->loop,
 					 .vm_name = vm->cfg->name,
+					 .new_macs = vm->cfg->restore.mac,
 					 .chardevs = &vm->chardevs,
 					 .add_memory = add_memory };
 	if (vm_devices_create(&vm->devices, vm->cfg, &vm->host, m, err) < 0 ||
 	    (vm->user != NULL &&
 	     vm->user->attach(vm->user, vm, &vm->chardevs, vm->loop, err) < 0) ||
-	    arch_load(m, err) < 0 ||
-	    vcpus_init(&vm->cpus, m, (unsigned)m->cfg->cpus.count, &vm->end_work, err) < 0)
+	    (!restores && arch_load(m, err) < 0) ||
+	    vcpus_init(&vm->cpus, m, (unsigned)m->cfg->cpus.count, &vm->end_work, err) < 0 ||
+	    (restores && vm_restore_state(vm, err) < 0))
 		return -err->code;
-	for (unsigned i = 0; i < vm->cpus.n; i++)
+	for (unsigned i = 0; !restores && i < vm->cpus.n; i++)
 		if (arch_boot_vcpu(m, i, &vm->cpus.vcpu[i].kvm, err) < 0)
 			return -err->code;
 	panic_watch_init(&vm->panic, vm->loop, &vm->cpus, vm_panic_dead);
@@ -220,14 +237,13 @@ int vm_run(struct vm *vm)
 		log_error("%s", err.msg);
 		return STATUS_CANNOT;
 	}
-	if (vm->cfg->timeout_ns > 0)
-		loop_arm(vm->loop, &vm->timeout, vm->cfg->timeout_ns);
-	if (vm->cfg->hang_timeout_ns > 0)
-		loop_arm(vm->loop, &vm->hang, vm->cfg->hang_timeout_ns);
+	vm_start_limits(vm);
 	if (gdb_holds(vm->gdb)) /* said even without --verbose: nothing else happens */
 		log_warn("the guest waits for a debugger at %s", vm->cfg->gdb.to);
 	else
 		vcpus_resume(&vm->cpus);
+	if (vm->cfg->snapshot != NULL && !vm->cfg->restore.paused)
+		(void)vm_resume(vm, &err);
 	status = loop_run(vm->loop);
 	vcpus_pause(&vm->cpus);
 	gdb_ended(vm->gdb, status);
@@ -267,6 +283,9 @@ void vm_free(struct vm *vm)
 	}
 	if (vm->mask_set)
 		pthread_sigmask(SIG_SETMASK, &vm->old_mask, NULL);
+	free(vm->origin.state);
+	free(vm->last.state);
+	free(vm->dirty);
 	free(vm->cmdline);
 	free(vm);
 }

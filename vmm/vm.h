@@ -49,6 +49,23 @@ int vm_run(struct vm *vm);
 void vm_end(struct vm *vm, int status);
 /* A sign of life, as output is: for --hang-timeout. */
 void vm_lives(struct vm *vm);
+/*
+ * Pause: no vCPU runs, no device has anything in flight or takes anything up, and time limits
+ * stand still; resume: everything goes on, and the guest is told that it was paused (its clocks
+ * went on, so they are right). Whoever else lets the guest run meanwhile (a debugger's `continue`,
+ * a reset) is heeded on resume only. Neither does anything when it is so already. Before vm_run(),
+ * a pause makes it begin paused. Main thread. 0 or -code.
+ */
+int vm_pause(struct vm *vm, struct err *err);
+int vm_resume(struct vm *vm, struct err *err);
+bool vm_paused(const struct vm *vm);
+
+/*
+ * Save a paused VM, which stays paused. Files that are there are replaced when the new ones are
+ * complete and on disk, not before: see snapshot.c. 0 or -code with a sentence for a person.
+ */
+int vm_snapshot(struct vm *vm, const struct snapshot_config *cfg, struct err *err);
+
 /* Take everything down, in the reverse order of building. */
 void vm_free(struct vm *vm);
 

@@ -30,6 +30,7 @@
 
 static void end(struct vm *vm, int status)
 {
+	vm->ended = true;
 	vcpus_hold(&vm->cpus);
 	loop_quit(vm->loop, status);
 }
@@ -163,11 +164,18 @@ static void handle_reports(struct loop_work *work)
 	}
 }
 
+void vm_settle(struct vm *vm)
+{
+	loop_unpost(vm->loop, &vm->report_work);
+	if (atomic_load(&vm->reported) != 0)
+		handle_reports(&vm->report_work);
+}
+
 void vm_panic_dead(struct panic_watch *watch)
 {
 	struct vm *vm = container_of(watch, struct vm, panic);
 
-	if (gdb_holds(vm->gdb)) {
+	if (gdb_holds(vm->gdb) || vm->paused) {
 		panic_watch_again(watch); /* it only stands still */
 		return;
 	}
@@ -232,6 +240,21 @@ static void resized(struct vm *vm)
 		vm->user->resized(vm->user);
 }
 
+/* --snapshot: save the guest, and let it go on as it did. */
+static void save(struct vm *vm)
+{
+	bool paused = vm->paused;
+	struct err err = ERR_INIT;
+
+	(void)vm_pause(vm, &err);
+	if (vm_snapshot(vm, &vm->cfg->save, &err) < 0)
+		log_error("%s", err.msg);
+	else if (vm->cfg->save.stop)
+		end(vm, STATUS_POWEROFF);
+	if (!paused && !(err.code == 0 && vm->cfg->save.stop))
+		(void)vm_resume(vm, &err);
+}
+
 static void handle_signal(struct loop_fd *lfd, uint32_t events)
 {
 	struct vm *vm = container_of(lfd, struct vm, signals);
@@ -244,6 +267,8 @@ static void handle_signal(struct loop_fd *lfd, uint32_t events)
 		release_files(vm);
 	else if (info.ssi_signo == SIGWINCH)
 		resized(vm);
+	else if (info.ssi_signo == SIGUSR2)
+		save(vm);
 	else if (info.ssi_signo == SIGUSR1)
 		vm_devices_rescan(&vm->devices);
 	else
@@ -274,6 +299,7 @@ static void timeout_expired(struct loop_timer *timer)
 	struct vm *vm = container_of(timer, struct vm, timeout);
 
 	if (gdb_attached(vm->gdb)) {
+		vm->timeout_at = loop_now_ns() + vm->cfg->timeout_ns;
 		loop_arm(vm->loop, timer, vm->cfg->timeout_ns);
 		return;
 	}

@@ -14,6 +14,12 @@
 #include "vmm/vcpus.h"
 #include "vmm/vm.h"
 
+/* A snapshot on disk that this VM knows to be its own. */
+struct vm_snapshot_ref {
+	uint64_t id; /* of its memory; 0: there is none */
+	char *state; /* full path */
+};
+
 struct vm {
 	const struct vm_config *cfg;
 	struct vm_user *user;		   /* or NULL */
@@ -29,7 +35,8 @@ struct vm {
 	struct panic_watch panic;
 	struct gdb *gdb; /* or NULL */
 	struct gdb_host gdb_host;
-	bool dead; /* with @dead_status; a debugger looks at it */
+	bool ended; /* vm_run() returns */
+	bool dead;  /* with @dead_status; a debugger looks at it */
 	int dead_status;
 
 	struct machine_events events;
@@ -43,8 +50,14 @@ struct vm {
 	unsigned stops;	 /* signals that asked to stop */
 	int stop_signal; /* the first of them */
 	struct loop_timer timeout, hang, stop;
-	uint64_t printed;   /* bytes of console output, and other signs of life */
-	uint64_t hang_seen; /* of these, when last looked */
+	struct vm_snapshot_ref origin; /* what RAM is mapped from */
+	struct vm_snapshot_ref last;   /* made, or restored from */
+	uint64_t *dirty; /* pages of RAM that changed since; NULL: see vm_snapshot.c */
+	bool paused;
+	uint64_t timeout_at;   /* on loop_now_ns()'s clock; 0: there is no --timeout */
+	uint64_t timeout_left; /* while paused */
+	uint64_t printed;      /* bytes of console output, and other signs of life */
+	uint64_t hang_seen;    /* of these, when last looked */
 	bool hangs;
 	size_t asked;	  /* keys of --on-hang sent, and the NMI */
 	unsigned answers; /* times the guest was waited for after that */
@@ -53,8 +66,24 @@ struct vm {
 /* Say what is to be done when something happens: before anything that reports is made. */
 void vm_events_init(struct vm *vm);
 
+/* vCPUs are stopped: what devices have reported (a reset, say) is done now and not later. */
+void vm_settle(struct vm *vm);
+
 /* The kernel is dead: what vm->panic calls. */
 void vm_panic_dead(struct panic_watch *watch);
+
+/* --timeout and --hang-timeout begin; each is off when 0. They stand still while paused. */
+void vm_start_limits(struct vm *vm);
+
+/*
+ * Building from vm->cfg->snapshot: RAM (instead of gmem_init()), what the CPUs are, and in the end
+ * everything else (instead of arch_load()), which leaves the VM paused.
+ */
+int vm_restore_memory(struct vm *vm, struct err *err);
+int vm_restore_cpus(struct vm *vm, struct err *err);
+int vm_restore_state(struct vm *vm, struct err *err);
+/* @ref is now the snapshot in the file @state, whose memory has @id. */
+int vm_snapshot_is(struct vm_snapshot_ref *ref, const char *state, uint64_t id, struct err *err);
 
 /* All there are: the first vm->cpus.n are filled in. */
 void vm_all_vcpus(struct vm *vm, struct kvm_vcpu *vcpus[MACHINE_CPUS_MAX]);

@@ -20,8 +20,6 @@
 #include <string.h>
 #include "arch/x86_64/machine.h"
 
-#define CPUID_ENTRIES_MAX 256
-
 /* KVM's APIC timer counts at 1 GHz (APIC_BUS_CYCLE_NS is 1). */
 #define APIC_BUS_HZ 1000000000U
 
@@ -264,12 +262,66 @@ int cpuid_init(struct machine *m, struct err *err)
 	return 0;
 }
 
+enum reg { EAX, EBX, ECX, EDX };
+
+static uint32_t reg_of(const struct kvm_cpuid_entry2 *e, enum reg reg)
+{
+	if (e == NULL)
+		return 0;
+	return reg == EAX ? e->eax : reg == EBX ? e->ebx : reg == ECX ? e->ecx : e->edx;
+}
+
+int cpuid_restore(struct machine *m, struct kvm_cpuid2 *saved, struct err *err)
+{
+	/* The words that are nothing but features, a bit each. */
+	static const struct {
+		uint32_t leaf, index;
+		enum reg reg;
+	} word[] = {
+		{ 0x1, 0, ECX },	{ 0x1, 0, EDX },	{ 0x7, 0, EBX },
+		{ 0x7, 0, ECX },	{ 0x7, 0, EDX },	{ 0x7, 1, EAX },
+		{ 0x7, 1, EDX },	{ 0x7, 2, EDX },	{ 0xd, 0, EAX },
+		{ 0xd, 0, EDX },	{ 0xd, 1, EAX },	{ 0x80000001, 0, ECX },
+		{ 0x80000001, 0, EDX }, { 0x80000007, 0, EDX }, { 0x80000008, 0, EBX },
+		{ 0x8000000a, 0, EDX }, { 0x80000021, 0, EAX }, { 0x40000001, 0, EAX },
+	};
+	static const char *const name[] = { "EAX", "EBX", "ECX", "EDX" };
+	struct kvm_cpuid2 *host = m->arch->cpuid;
+	const struct kvm_cpuid_entry2 *a, *b;
+
+	if (vendor_of(saved) != vendor_of(host))
+		return err_set(err, ENOTSUP,
+			       "this host's CPU is of another maker than the guest's");
+	for (size_t i = 0; i < sizeof(word) / sizeof(word[0]); i++) {
+		uint32_t missing = reg_of(find(saved, word[i].leaf, word[i].index), word[i].reg) &
+				   ~reg_of(find(host, word[i].leaf, word[i].index), word[i].reg);
+
+		if (missing != 0)
+			return err_set(
+				err, ENOTSUP,
+				"this host's CPU or KVM lacks features the guest knows of: bits "
+				"0x%x of CPUID leaf 0x%x/%u %s",
+				missing, word[i].leaf, word[i].index, name[word[i].reg]);
+	}
+	a = find(saved, 0x80000008, 0);
+	b = find(host, 0x80000008, 0);
+	if (a != NULL && b != NULL && (a->eax & 0xff) > (b->eax & 0xff))
+		return err_set(err, ENOTSUP,
+			       "this host's CPU has %u address bits, the guest knows of %u",
+			       b->eax & 0xff, a->eax & 0xff);
+	host->nent = saved->nent;
+	memcpy(host->entries, saved->entries, saved->nent * sizeof(saved->entries[0]));
+	m->arch->phys_bits = a != NULL && (a->eax & 0xff) >= 36 ? a->eax & 0xff : 36;
+	return 0;
+}
+
 void cpuid_set_clock(struct machine *m, struct kvm_vcpu *vcpu)
 {
 	int khz = kvm_ioctl(vcpu->fd, KVM_GET_TSC_KHZ, NULL);
 	struct kvm_cpuid2 *cpuid = m->arch->cpuid;
 	struct kvm_cpuid_entry2 *e;
 
+	m->arch->tsc_khz = khz > 0 ? (uint32_t)khz : 0;
 	if (khz <= 0) /* KVM does not know: then the guest must find out */
 		return;
 	if (vendor_of(cpuid) == VENDOR_INTEL) {

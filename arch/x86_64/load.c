@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include "arch/x86_64/kernel.h"
 #include "arch/x86_64/machine.h"
 #include "arch/x86_64/map.h"
@@ -35,6 +36,28 @@ static void mmio64_window(const struct machine *m, struct acpi_desc *desc)
 		end > desc->mmio64_base ? min_u64(end - desc->mmio64_base, 256 * MAP_GIB) : 0;
 }
 
+/* Random, as the specification of it wants; the first one lasts until the VM is restored. */
+static int write_generation(struct machine *m, struct err *err)
+{
+	uint8_t id[16];
+
+	if (getrandom(id, sizeof(id), GRND_NONBLOCK) != sizeof(id))
+		return err_sys(err, errno, "the host has no random numbers yet");
+	if (gmem_write(&m->mem, MAP_GENERATION, id, sizeof(id)) < 0)
+		return err_set(err, EFAULT, "no RAM for the generation id");
+	return 0;
+}
+
+int arch_new_generation(struct machine *m, struct err *err)
+{
+	if (!m->cfg->acpi)
+		return 0;
+	if (write_generation(m, err) < 0)
+		return -err->code;
+	acpi_pm_notify(m->arch->pm, ACPI_GED_GENERATION);
+	return 0;
+}
+
 static int build_acpi(struct machine *m, const uint32_t *apic_ids, uint64_t *rsdp, struct err *err)
 {
 	struct acpi_desc desc = {
@@ -61,12 +84,16 @@ static int build_acpi(struct machine *m, const uint32_t *apic_ids, uint64_t *rsd
 		.ged_port = PORT_ACPI_PM + ACPI_PM_GED_EVENTS,
 		.ged_gsi = GSI_GED,
 		.ged_power_button = ACPI_GED_POWER_BUTTON,
+		.ged_generation = ACPI_GED_GENERATION,
+		.generation_addr = MAP_GENERATION,
 		.virtio_mmio_base = MAP_VIRTIO_MMIO,
 		.virtio_mmio_gsi = GSI_VIRTIO_MMIO,
 		.nvirtio_mmio = virtio_on_mmio(m->cfg) ? m->arch->virtio.n : 0,
 	};
 
 	mmio64_window(m, &desc);
+	if (write_generation(m, err) < 0)
+		return -err->code;
 	return acpi_build(&desc, &m->mem, MAP_ACPI, MAP_ACPI_SIZE, rsdp, err);
 }
 

@@ -31,7 +31,9 @@ static int add_ram(struct machine *m, uint64_t gpa, uint64_t size, struct err *e
 	if (gmem_add_region(&m->mem, gpa, size, err) < 0)
 		return -err->code;
 	r = &m->mem.regions[m->mem.nregions - 1];
-	e = kvm_set_memory(&m->kvm, m->mem.nregions - 1, 0, r->gpa, r->size, r->host);
+	e = kvm_set_memory(&m->kvm, m->mem.nregions - 1,
+			   m->cfg->mem.track ? KVM_MEM_LOG_DIRTY_PAGES : 0, r->gpa, r->size,
+			   r->host);
 	if (e < 0)
 		return err_sys(err, -e, "KVM refused %llu MiB of memory at 0x%llx",
 			       (unsigned long long)size >> 20, (unsigned long long)gpa);

@@ -44,6 +44,8 @@ struct arch_machine {
 	struct machine_virtio virtio;
 	struct kvm_cpuid2 *cpuid; /* the template all vCPUs start from */
 	uint8_t phys_bits;	  /* width of guest physical addresses */
+	bool restored;		  /* @cpuid and @tsc_khz are those of a saved machine */
+	uint32_t tsc_khz;	  /* of the guest; 0: KVM does not know */
 };
 
 /* irqchip.c */
@@ -71,6 +73,21 @@ int cpuid_set(struct machine *m, unsigned index, struct kvm_vcpu *vcpu, struct e
 uint32_t cpu_apic_id(const struct cpu_config *cfg, unsigned index);
 /* Fill in what was left open; -EINVAL when sockets * cores * threads is not count. */
 int cpu_topology(const struct cpu_config *cfg, struct cpu_config *full, struct err *err);
+
+/*
+ * Can this host give a guest what @saved says? Then it is what vCPUs get from here on. Errors name
+ * what is missing.
+ */
+int cpuid_restore(struct machine *m, struct kvm_cpuid2 *saved, struct err *err);
+#define CPUID_ENTRIES_MAX 256
+
+/* virtio.c: each device with its transport. */
+void virtio_state_all(struct machine *m, struct state *st);
+
+/* reset.c: KVM's list of MSRs worth saving, with room for values; free() it. NULL: no memory. */
+struct kvm_msrs *vcpu_list_msrs(const struct kvm *kvm);
+/* Read their values; those that this vCPU has not are dropped. */
+void vcpu_get_msrs(struct kvm_vcpu *vcpu, struct kvm_msrs *msrs);
 
 /* reset.c: everything KVM keeps of a vCPU, from a fresh one to one that ran. */
 int vcpu_reset_all(struct machine *m, struct kvm_vcpu *const *vcpus, unsigned n, struct err *err);

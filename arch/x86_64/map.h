@@ -8,6 +8,7 @@
  *	  0x00007000    zero page, or PVH start info
  *	  0x00020000    kernel command line
  *	  0x0009fc00    reserved from here to 1 MiB, where firmware would be:
+ *	  0x000d0000    generation id, in a page to itself
  *	  0x000e0000    ACPI tables
  *	  0x000f0000    MP table (without ACPI)
  *	  0x000ffff0    reset vector
@@ -34,6 +35,7 @@
 #define MAP_CMDLINE	    0x20000
 #define MAP_CMDLINE_MAX	    0x10000
 #define MAP_LOW_RAM_END	    0x9fc00
+#define MAP_GENERATION	    0xd0000
 #define MAP_ACPI	    0xe0000
 #define MAP_ACPI_SIZE	    0x10000
 #define MAP_MPTABLE	    0xf0000

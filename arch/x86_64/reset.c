@@ -58,8 +58,7 @@ static int transfer(struct kvm_vcpu *vcpu, struct vcpu_state *st, bool save)
 	return 0;
 }
 
-/* KVM's list of MSRs worth saving, with room for their values. */
-static struct kvm_msrs *list_msrs(const struct kvm *kvm)
+struct kvm_msrs *vcpu_list_msrs(const struct kvm *kvm)
 {
 	struct kvm_msr_list head = { .nmsrs = 0 }, *list;
 	struct kvm_msrs *msrs = NULL;
@@ -116,6 +115,11 @@ static void transfer_msrs(struct kvm_vcpu *vcpu, struct kvm_msrs *msrs, bool sav
 		msrs->nmsrs = kept;
 }
 
+void vcpu_get_msrs(struct kvm_vcpu *vcpu, struct kvm_msrs *msrs)
+{
+	transfer_msrs(vcpu, msrs, true);
+}
+
 static int transfer_irqchip(const struct kvm *from, const struct kvm *to)
 {
 	struct kvm_pit_state2 pit;
@@ -158,7 +162,7 @@ static int read_model(struct machine *m, struct kvm *model, unsigned index, stru
 			err_sys(err, -r, "reset: cannot read a new vCPU");
 	}
 	if (r == 0) {
-		st->msrs = list_msrs(&m->kvm);
+		st->msrs = vcpu_list_msrs(&m->kvm);
 		if (st->msrs != NULL)
 			transfer_msrs(&vcpu, st->msrs, true);
 		else

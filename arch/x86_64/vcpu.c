@@ -30,14 +30,42 @@
 #define SEL_DATA 0x18
 #define SEL_TSS	 0x20
 
+/* How far two clocks may be apart and still be taken for the same: as NTP corrects, 500 ppm. */
+#define TSC_TOLERANCE_PPM 500
+
+/* The time stamp counter runs as fast as when the guest was saved. */
+static int keep_tsc_khz(struct machine *m, struct kvm_vcpu *vcpu, struct err *err)
+{
+	uint32_t want = m->arch->tsc_khz;
+	int khz = kvm_ioctl(vcpu->fd, KVM_GET_TSC_KHZ, NULL);
+	uint64_t apart;
+
+	if (want == 0 || khz <= 0)
+		return 0;
+	apart = (uint32_t)khz > want ? (uint32_t)khz - want : want - (uint32_t)khz;
+	if (apart * 1000000 <= (uint64_t)want * TSC_TOLERANCE_PPM)
+		return 0;
+	if (kvm_ioctl(vcpu->fd, KVM_SET_TSC_KHZ, (void *)(uintptr_t)want) < 0)
+		return err_set(
+			err, ENOTSUP,
+			"the guest's time stamp counter runs at %u kHz, this host's at %d, and "
+			"its CPU cannot scale it",
+			want, khz);
+	return 0;
+}
+
 int arch_create_vcpu(struct machine *m, unsigned index, struct kvm_vcpu *vcpu, struct err *err)
 {
 	uint32_t id = cpu_apic_id(&m->cfg->cpus, index);
 
 	if (kvm_create_vcpu(&m->kvm, id, vcpu, err) < 0)
 		return -err->code;
-	if (index == 0)
+	if (m->arch->restored) {
+		if (keep_tsc_khz(m, vcpu, err) < 0)
+			return -err->code;
+	} else if (index == 0) {
 		cpuid_set_clock(m, vcpu);
+	}
 	return cpuid_set(m, index, vcpu, err);
 }
 
@@ -174,6 +202,12 @@ int arch_boot_vcpu(struct machine *m, unsigned index, struct kvm_vcpu *vcpu, str
 	if (r < 0)
 		return err_sys(err, -r, "vCPU %u: cannot set registers", index);
 	return 0;
+}
+
+/* api.rst, KVM_KVMCLOCK_CTRL. EINVAL: the guest does not use the KVM clock. */
+void arch_tell_paused(struct kvm_vcpu *vcpu)
+{
+	(void)kvm_ioctl(vcpu->fd, KVM_KVMCLOCK_CTRL, NULL);
 }
 
 enum vcpu_activity arch_vcpu_activity(struct kvm_vcpu *vcpu)

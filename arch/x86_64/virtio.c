@@ -11,6 +11,7 @@
  * MMIO device N interrupts by GSI 16 + N, an edge-triggered pin that it has to itself.
  */
 #include <errno.h>
+#include <stdio.h>
 #include "arch/x86_64/machine.h"
 #include "arch/x86_64/map.h"
 
@@ -76,6 +77,26 @@ void virtio_fini_all(struct machine *m)
 		v->n--;
 		virtio_pci_free(v->pci[v->n]);
 		virtio_mmio_free(v->mmio[v->n]);
+	}
+}
+
+void virtio_state_all(struct machine *m, struct state *st)
+{
+	struct machine_virtio *v = &m->arch->virtio;
+	uint32_t n = v->n;
+	char name[16];
+
+	state_u32(st, "devices", &n);
+	if (n != v->n)
+		state_fail(st, "%u devices were saved, %u are there", n, v->n);
+	for (unsigned i = 0; i < v->n; i++) {
+		snprintf(name, sizeof(name), "device%u", i);
+		state_begin(st, name, 1);
+		if (v->pci[i] != NULL)
+			virtio_pci_state(v->pci[i], st);
+		else
+			virtio_mmio_state(v->mmio[i], st);
+		state_end(st);
 	}
 }
 

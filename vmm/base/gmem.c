@@ -34,10 +34,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include "vmm/base/gmem.h"
+#include "vmm/base/gmem_impl.h"
 #include "vmm/base/log.h"
 
 #define GMEM_MAP_MIN (256 << 10)
+/* A process has 65,530 mappings at most (vm.max_map_count), of which a hole may cost two. */
+#define GMEM_HOLES_MAX 16384
 
 #define SIZE_2M (2ULL << 20)
 #define SIZE_1G (1ULL << 30)
@@ -60,7 +62,7 @@ static const char *page_name(const struct gmem *mem)
 }
 
 /* Map @size bytes at a multiple of @align, so that KVM can use large pages; NULL: errno. */
-static uint8_t *map_aligned(int fd, uint64_t size, uint64_t align, int prot, int flags)
+uint8_t *gmem_map_aligned(int fd, uint64_t size, uint64_t align, int prot, int flags)
 {
 	uint8_t *area, *start;
 
@@ -97,7 +99,7 @@ static int sysfs_says(const char *path, const char *word)
 	return n > 0 && strstr(text, word) != NULL;
 }
 
-static int advise(const struct gmem *mem)
+int gmem_advise(const struct gmem *mem)
 {
 	if (mem->thp && madvise(mem->base, mem->size, MADV_HUGEPAGE) < 0)
 		return -errno;
@@ -120,15 +122,15 @@ static int init_private(struct gmem *mem, const struct gmem_config *cfg, struct 
 			       "memory: hugepages=thp: this host has transparent huge pages off "
 			       "(see %s)",
 			       thp);
-	mem->base = map_aligned(-1, cfg->size, SIZE_2M, PROT_READ | PROT_WRITE,
-				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
+	mem->base = gmem_map_aligned(-1, cfg->size, SIZE_2M, PROT_READ | PROT_WRITE,
+				     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
 	if (mem->base == NULL)
 		return err_sys(err, errno, "memory: cannot map %llu MiB",
 			       (unsigned long long)cfg->size >> 20);
 	mem->size = cfg->size;
 	mem->thp = cfg->huge == GMEM_HUGE_THP;
 	mem->merge = cfg->merge;
-	if (advise(mem) < 0)
+	if (gmem_advise(mem) < 0)
 		return err_set(err, ENOTSUP,
 			       "memory: this host's kernel cannot merge pages (KSM) or has no "
 			       "transparent huge pages");
@@ -159,8 +161,9 @@ static int init_memfd(struct gmem *mem, const struct gmem_config *cfg, struct er
 	if (ftruncate(mem->fd, (off_t)cfg->size) < 0)
 		return err_sys(err, errno, "memory: cannot size %llu MiB",
 			       (unsigned long long)cfg->size >> 20);
-	mem->base = map_aligned(mem->fd, cfg->size, pool ? mem->page_size : SIZE_2M,
-				PROT_READ | PROT_WRITE, MAP_SHARED | (pool ? 0 : MAP_NORESERVE));
+	mem->base =
+		gmem_map_aligned(mem->fd, cfg->size, pool ? mem->page_size : SIZE_2M,
+				 PROT_READ | PROT_WRITE, MAP_SHARED | (pool ? 0 : MAP_NORESERVE));
 	if (mem->base == NULL && pool)
 		return err_set(err, ENOMEM,
 			       "memory: the host has too few free %s pages for %llu MiB; raise "
@@ -191,6 +194,7 @@ int gmem_init(struct gmem *mem, const struct gmem_config *cfg, struct err *err)
 			       "memory: merge does not work on huge pages from the host's pool "
 			       "(hugepages=%s)",
 			       page_name(mem));
+	mem->track = cfg->track;
 	if (cfg->merge || cfg->huge == GMEM_HUGE_THP)
 		return init_private(mem, cfg, err);
 	return init_memfd(mem, cfg, err);
@@ -201,6 +205,17 @@ static void forget_files(struct gmem *mem)
 	for (unsigned i = 0; i < mem->nfiles; i++)
 		close(mem->files[i].fd); /* the lease goes with it */
 	mem->nfiles = 0;
+}
+
+static void forget_source(struct gmem *mem)
+{
+	if (!mem->mapped)
+		return;
+	/* The file may be open elsewhere in this process, and then the lease does not go with it.
+	 */
+	fcntl(mem->source, F_SETLEASE, F_UNLCK);
+	close(mem->source);
+	mem->mapped = false;
 }
 
 void gmem_fini(struct gmem *mem)
@@ -214,6 +229,7 @@ void gmem_fini(struct gmem *mem)
 		munmap(mem->base, mem->size);
 	if (mem->fd >= 0)
 		close(mem->fd);
+	forget_source(mem);
 	*mem = (struct gmem){ .fd = -1 };
 }
 
@@ -259,7 +275,8 @@ int gmem_add_file(struct gmem *mem, uint64_t gpa, uint64_t size, int fd, bool ro
 
 	if (check_region(mem, gpa, size, err) < 0)
 		return -err->code;
-	host = map_aligned(fd, size, SIZE_2M, ro ? PROT_READ : PROT_READ | PROT_WRITE, MAP_SHARED);
+	host = gmem_map_aligned(fd, size, SIZE_2M, ro ? PROT_READ : PROT_READ | PROT_WRITE,
+				MAP_SHARED);
 	if (host == NULL)
 		return err_sys(err, errno, "cannot map %llu MiB of it",
 			       (unsigned long long)size >> 20);
@@ -270,6 +287,16 @@ int gmem_add_file(struct gmem *mem, uint64_t gpa, uint64_t size, int fd, bool ro
 
 int gmem_share(struct gmem *mem, struct err *err)
 {
+	if (mem->track)
+		return err_set(
+			err, ENOTSUP,
+			"another process writes to guest memory, of which --mem track cannot know: "
+			"leave that out");
+	if (mem->mapped)
+		return err_set(
+			err, ENOTSUP,
+			"another process must see guest memory, but that of a restored guest is "
+			"private: restore it with copy");
 	if (mem->fd < 0)
 		return err_set(err, ENOTSUP,
 			       "another process must see guest memory, but with --mem %s it is "
@@ -431,7 +458,7 @@ int gmem_zero(struct gmem *mem, uint64_t gpa, uint64_t len)
 	return 0;
 }
 
-static int read_all(int fd, uint8_t *to, uint64_t offset, uint64_t len, struct err *err)
+int gmem_read_all(int fd, uint8_t *to, uint64_t offset, uint64_t len, struct err *err)
 {
 	while (len > 0) {
 		ssize_t n = pread(fd, to, len, (off_t)offset);
@@ -497,14 +524,15 @@ int gmem_load_file(struct gmem *mem, uint64_t gpa, int fd, uint64_t offset, uint
 	head = -gpa & mask;
 	if (len < GMEM_MAP_MIN + head || mem->page_size != GMEM_PAGE_SIZE ||
 	    ((gpa ^ offset) & mask) != 0)
-		return read_all(fd, to, offset, len, err);
+		return gmem_read_all(fd, to, offset, len, err);
 
 	middle = (len - head) & ~mask;
 	if (!map_file(mem, to + head, fd, offset + head, middle))
-		return read_all(fd, to, offset, len, err);
-	if (read_all(fd, to, offset, head, err) < 0)
+		return gmem_read_all(fd, to, offset, len, err);
+	if (gmem_read_all(fd, to, offset, head, err) < 0)
 		return -err->code;
-	return read_all(fd, to + head + middle, offset + head + middle, len - head - middle, err);
+	return gmem_read_all(fd, to + head + middle, offset + head + middle, len - head - middle,
+			     err);
 }
 
 /* Move [host, host + len) into memory of our own, at the same place. */
@@ -537,9 +565,42 @@ static int own_pages(struct gmem *mem, uint8_t *host, size_t len)
 	return 0;
 }
 
+/* Copy what RAM has of its source; where that has holes there are zeroes. */
+static int own_source(struct gmem *mem, struct err *err)
+{
+	uint64_t pages = mem->size >> GMEM_PAGE_SHIFT, n = 0;
+	uint64_t *bits = calloc(gmem_words(mem), sizeof(*bits));
+	int r = bits != NULL ? gmem_data(mem, bits, err) : err_sys(err, ENOMEM, "memory");
+
+	while (r == 0 && n < pages) {
+		bool data = gmem_bit(bits, n);
+		uint64_t first = n;
+		uint8_t *at = mem->base + (n << GMEM_PAGE_SHIFT);
+
+		while (n < pages && gmem_bit(bits, n) == data)
+			n++;
+		if (data)
+			r = own_pages(mem, at, (n - first) << GMEM_PAGE_SHIFT);
+		else if (mmap(at, (n - first) << GMEM_PAGE_SHIFT, PROT_READ | PROT_WRITE,
+			      MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+			      0) == MAP_FAILED)
+			r = -errno;
+		if (r < 0)
+			err_sys(err, -r, "memory: cannot copy the snapshot's pages");
+	}
+	free(bits);
+	if (r == 0) {
+		forget_source(mem);
+	}
+	return r;
+}
+
 int gmem_release_files(struct gmem *mem, struct err *err)
 {
 	int r = 0;
+
+	if (mem->mapped && own_source(mem, err) < 0)
+		return -err->code;
 
 	for (unsigned i = 0; i < mem->nfiles && r == 0; i++)
 		r = own_pages(mem, mem->files[i].host, mem->files[i].len);
@@ -557,10 +618,19 @@ static int discard(struct gmem *mem, uint8_t *host, uint64_t len)
 	if (mem->fd >= 0)
 		r = fallocate(mem->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, host - mem->base,
 			      (off_t)len);
-	else
+	else if (!mem->mapped)
 		r = madvise(host, len, MADV_DONTNEED);
+	else if (mem->holes == GMEM_HOLES_MAX)
+		return -ENOSPC;
+	else /* the file's pages would come back */
+		r = mmap(host, len, PROT_READ | PROT_WRITE,
+			 MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+			 0) == MAP_FAILED
+			    ? -1
+			    : 0;
 	if (r < 0)
 		return -errno;
+	mem->holes += mem->mapped;
 	gmem_mark_host(mem, host, len);
 	return 0;
 }
@@ -574,7 +644,7 @@ int gmem_discard(struct gmem *mem, uint64_t gpa, uint64_t len)
 
 	if (r == NULL || !r->ram)
 		return -EFAULT;
-	/* RAM begins at a whole page in the host's view, too: map_aligned(). */
+	/* RAM begins at a whole page in the host's view, too: gmem_map_aligned(). */
 	from = mem->base + (r->offset + (gpa - r->gpa) + page - 1) / page * page;
 	end = mem->base + (r->offset + (gpa - r->gpa) + len) / page * page;
 	while (from < end && error == 0) {
@@ -602,6 +672,7 @@ int gmem_reset(struct gmem *mem, struct err *err)
 						       : MAP_SHARED;
 
 	forget_files(mem);
+	forget_source(mem);
 	/* Drop the pages first, then map afresh over the file mappings. */
 	if (mem->fd >= 0 &&
 	    fallocate(mem->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)mem->size) < 0)
@@ -609,7 +680,7 @@ int gmem_reset(struct gmem *mem, struct err *err)
 	if (mmap(mem->base, mem->size, PROT_READ | PROT_WRITE, MAP_FIXED | flags, mem->fd, 0) ==
 	    MAP_FAILED)
 		return err_sys(err, errno, "memory: cannot map again");
-	advise(mem);
+	gmem_advise(mem);
 	for (unsigned i = 0; i < mem->nregions; i++)
 		if (mem->regions[i].ram)
 			mark(&mem->regions[i], mem->regions[i].gpa, mem->regions[i].size);

@@ -35,6 +35,7 @@ struct gmem_config {
 	int huge;      /* enum gmem_huge */
 	bool prefault; /* allocate everything before the guest starts */
 	bool merge;    /* offer the pages to KSM */
+	bool track;    /* log what is written, for diff snapshots */
 };
 
 struct gmem_region {
@@ -61,6 +62,10 @@ struct gmem {
 	uint64_t page_size; /* of the backing: 4 KiB, 2 MiB or 1 GiB */
 	bool thp, merge;    /* advice in force */
 	bool shared;	    /* gmem_share() was called */
+	bool track;	    /* whoever writes must see to it that it can be told what */
+	bool mapped;	    /* RAM is a private mapping of file @source: gmem_init_file() */
+	int source;
+	unsigned holes; /* made in that by gmem_discard() */
 	unsigned nregions;
 	struct gmem_region regions[GMEM_REGIONS_MAX]; /* ascending, disjoint */
 	unsigned nfiles;
@@ -73,6 +78,14 @@ struct gmem {
  */
 int gmem_init(struct gmem *mem, const struct gmem_config *cfg, struct err *err);
 void gmem_fini(struct gmem *mem);
+
+/*
+ * The same, with the first cfg->size bytes of file @fd (borrowed) in it, which is mapped, not read:
+ * what nobody writes to is shared with all who map it, what is written stays ours. It is under
+ * a lease, as in gmem_load_file(). 4 KiB pages only, and no gmem_share(): -ENOTSUP. See
+ * gmem_save.c.
+ */
+int gmem_init_file(struct gmem *mem, const struct gmem_config *cfg, int fd, struct err *err);
 
 /* The next @size bytes of RAM appear at @gpa. Regions are added in ascending order. */
 int gmem_add_region(struct gmem *mem, uint64_t gpa, uint64_t size, struct err *err);
@@ -137,6 +150,29 @@ int gmem_release_files(struct gmem *mem, struct err *err);
  * a byte is not RAM, or -errno.
  */
 int gmem_discard(struct gmem *mem, uint64_t gpa, uint64_t len);
+
+/*
+ * For those who save RAM. It counts in bytes from its beginning, whatever regions it is cut into:
+ * bit n of @bits, which has one for each page of 4 KiB, is the page at n * 4096. vCPUs and
+ * devices stopped. 0 or -code.
+ *
+ * gmem_data: set the bits of all pages that may have something else than zeroes in them.
+ * gmem_changed: set those that may differ from the file of gmem_init_file().
+ */
+size_t gmem_words(const struct gmem *mem); /* of such a bitmap: 64 bits each */
+int gmem_data(const struct gmem *mem, uint64_t *bits, struct err *err);
+int gmem_changed(struct gmem *mem, uint64_t *bits, struct err *err);
+/* Page @n of RAM. */
+static inline const uint8_t *gmem_page(const struct gmem *mem, uint64_t n)
+{
+	return mem->base + (n << GMEM_PAGE_SHIFT);
+}
+/* Read @len bytes from @offset of file @fd into RAM, at the same offset. -EIO: there are less. */
+int gmem_read_ram(struct gmem *mem, int fd, uint64_t offset, uint64_t len, struct err *err);
+/* All that is in file @fd but for its holes; RAM is all zeroes. */
+int gmem_read_sparse(struct gmem *mem, int fd, struct err *err);
+/* Have what is in the file of gmem_init_file() read in the background. */
+void gmem_prefetch(const struct gmem *mem);
 
 /* RAM back to all zeroes, file mappings gone, memory given back to the host. */
 int gmem_reset(struct gmem *mem, struct err *err);

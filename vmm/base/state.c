@@ -685,6 +685,41 @@ bool state_has(struct state *s, const char *name)
 	return s->loading && !failed(s) && find(s, name, &item);
 }
 
+bool state_ok(const struct state *s)
+{
+	return !failed(s);
+}
+
+void state_copy(struct state *to, struct state *from)
+{
+	struct level *level = &from->levels[0];
+	size_t pos = level->start;
+	struct item item;
+
+	if (!usable(to) || !usable(from))
+		return;
+	for (unsigned i = 0; i < level->items && read_item(from, pos, level->end, &item); i++) {
+		if ((level->asked[i / 64] >> i % 64 & 1) == 0) {
+			uint8_t *p = grow(to, item.next - pos);
+
+			if (p == NULL)
+				return;
+			memcpy(p, from->data + pos, item.next - pos);
+			to->levels[0].items++;
+		}
+		pos = item.next;
+	}
+}
+
+size_t state_blob_size(struct state *s, const char *name)
+{
+	struct item item;
+
+	if (!s->loading || failed(s) || !find(s, name, &item) || item.kind != KIND_BLOB)
+		return 0;
+	return item.next - item.data;
+}
+
 int state_finish(struct state *s, const void **data, size_t *len, struct err *err)
 {
 	if (!failed(s) && s->depth > 0)

@@ -67,8 +67,17 @@ void state_bytes(struct state *s, const char *name, void *buf, size_t len);
 /* At most @cap bytes; *@len says how many (in and out). */
 void state_blob(struct state *s, const char *name, void *buf, size_t *len, size_t cap);
 
+/* No error so far: what was loaded may be used. */
+bool state_ok(const struct state *s);
 /* Is there a field or section @name in the section being loaded? Saving: false. */
 bool state_has(struct state *s, const char *name);
+/* Bytes of blob @name in the section being loaded; 0: there is none. Saving: 0. */
+size_t state_blob_size(struct state *s, const char *name);
+/*
+ * Save the sections of @from that were not asked for, as they are: for who changes one section of a
+ * file that was saved by somebody else. No section may be open.
+ */
+void state_copy(struct state *to, struct state *from);
 /* The device's own objection to what it loaded. */
 void state_fail(struct state *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
