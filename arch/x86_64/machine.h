@@ -46,6 +46,7 @@ struct arch_machine {
 	uint8_t phys_bits;	  /* width of guest physical addresses */
 	bool restored;		  /* @cpuid and @tsc_khz are those of a saved machine */
 	uint32_t tsc_khz;	  /* of the guest; 0: KVM does not know */
+	bool tsc_scaled;	  /* that is not the host's */
 };
 
 /* irqchip.c */

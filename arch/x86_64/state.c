@@ -108,8 +108,7 @@ static bool has_offsets(struct machine *m, struct kvm_vcpu *vcpu, const struct k
 {
 	uint64_t offset;
 
-	return (data->flags & KVM_CLOCK_HOST_TSC) != 0 &&
-	       kvm_cap(&m->kvm, KVM_CAP_TSC_CONTROL) <= 0 &&
+	return (data->flags & KVM_CLOCK_HOST_TSC) != 0 && !m->arch->tsc_scaled &&
 	       tsc_attr(vcpu, KVM_GET_DEVICE_ATTR, &offset) == 0;
 }
 

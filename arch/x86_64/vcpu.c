@@ -51,6 +51,7 @@ static int keep_tsc_khz(struct machine *m, struct kvm_vcpu *vcpu, struct err *er
 			"the guest's time stamp counter runs at %u kHz, this host's at %d, and "
 			"its CPU cannot scale it",
 			want, khz);
+	m->arch->tsc_scaled = true;
 	return 0;
 }
 
