@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The x86 machine as a saved state, on a real KVM: what was set in one machine is there in another that
- * loaded it, and what KVM or this host cannot take is refused by name. Exit status 77 where there is no KVM.
+ * The x86 machine as a saved state, on a real KVM: what was set in one machine is there in another
+ * that loaded it, and what KVM or this host cannot take is refused by name. Exit status 77 where
+ * there is no KVM.
  */
 #include <asm/kvm.h>
 #include <check.h>
@@ -14,8 +15,8 @@
 #include "arch/x86_64/map.h"
 #include "arch/x86_64/msr.h"
 
-#define SKIPPED 77
-#define NCPUS	2
+#define SKIPPED	  77
+#define NCPUS	  2
 #define LAPIC_TPR 0x80
 #define LAPIC_IRR 0x200
 #define MSR_STAR  0xc0000081
@@ -59,7 +60,8 @@ static void cpus_up(struct one *one)
 	for (unsigned i = 0; i < NCPUS; i++) {
 		one->vcpu[i] = (struct kvm_vcpu){ .fd = -1 };
 		one->vcpus[i] = &one->vcpu[i];
-		ck_assert_msg(arch_create_vcpu(&one->m, i, &one->vcpu[i], &err) == 0, "%s", err.msg);
+		ck_assert_msg(arch_create_vcpu(&one->m, i, &one->vcpu[i], &err) == 0, "%s",
+			      err.msg);
 	}
 }
 
