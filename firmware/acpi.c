@@ -300,15 +300,15 @@ static void dsdt_pvpanic(struct aml *aml, const struct acpi_desc *desc)
 
 /*
  * "Virtual Machine Generation ID" by Microsoft (2012): 16 bytes in memory that change when the
- * machine is no longer the one it was. Linux reseeds its random numbers on the notification. The
- * _HID is QEMU's, the _CID the one that Linux knows.
+ * machine is no longer the one it was. Linux reseeds its random numbers on the notification. It
+ * is found by its _CID (Linux) or _DDN; a _HID must be there, but nobody looks for this one.
  */
 static void dsdt_generation(struct aml *aml, const struct acpi_desc *desc)
 {
 	size_t dev, pkg;
 
 	dev = aml_device(aml, "VGEN");
-	aml_name_string(aml, "_HID", "QEMUVGID");
+	aml_name_string(aml, "_HID", "VMGC0001");
 	aml_name_string(aml, "_CID", "VMGENCTR");
 	aml_name_string(aml, "_DDN", "VM_Gen_Counter");
 	aml_name(aml, "ADDR");

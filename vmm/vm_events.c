@@ -222,15 +222,21 @@ static void stop_guest(struct vm *vm, int sig)
 /* Somebody waits to write to a file that is mapped into the guest; see gmem.h. */
 static void release_files(struct vm *vm)
 {
+	/* All of a restored guest's RAM is a file: no device may write there while it is moved. */
+	bool quiesce = vm->m.mem.mapped && !vm->paused, ran = vcpus_pause(&vm->cpus);
 	struct err err = ERR_INIT;
-	bool ran = vcpus_pause(&vm->cpus);
 
+	if (quiesce)
+		vm_devices_quiesce(&vm->devices, vm->loop);
 	if (gmem_release_files(&vm->m.mem, &err) < 0) {
 		log_error("%s", err.msg);
 		end(vm, STATUS_CANNOT);
-	} else if (ran) {
-		vcpus_resume(&vm->cpus);
+		return;
 	}
+	if (quiesce)
+		vm_devices_resume(&vm->devices, vm->loop);
+	if (ran)
+		vcpus_resume(&vm->cpus);
 }
 
 static void resized(struct vm *vm)

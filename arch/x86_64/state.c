@@ -386,7 +386,7 @@ int arch_vcpu_state(struct machine *m, unsigned index, struct kvm_vcpu *vcpu, st
 {
 	struct kvm_mp_state mp = { 0 };
 	bool loading = state_loading(st), sregs2 = kvm_cap(&m->kvm, KVM_CAP_SREGS2) > 0;
-	char name[16];
+	char name[24];
 	int r = 0;
 
 	snprintf(name, sizeof(name), "vcpu%u", index);
@@ -428,7 +428,7 @@ static void in_kernel_state(struct machine *m, struct state *st)
 	state_begin(st, "irqchip", 1);
 	for (unsigned id = KVM_IRQCHIP_PIC_MASTER; id <= KVM_IRQCHIP_IOAPIC; id++) {
 		struct kvm_irqchip chip = { .chip_id = id };
-		char name[16];
+		char name[24];
 
 		if (!loading && r == 0)
 			r = kvm_ioctl(m->kvm.vm_fd, KVM_GET_IRQCHIP, &chip);

@@ -84,7 +84,7 @@ void virtio_state_all(struct machine *m, struct state *st)
 {
 	struct machine_virtio *v = &m->arch->virtio;
 	uint32_t n = v->n;
-	char name[16];
+	char name[24];
 
 	state_u32(st, "devices", &n);
 	if (n != v->n)

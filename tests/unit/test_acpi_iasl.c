@@ -105,6 +105,8 @@ static struct acpi_desc describe(const struct machine *machine, uint32_t *ids)
 		desc.ged_port = 0x604;
 		desc.ged_gsi = 9;
 		desc.ged_power_button = 1;
+		desc.ged_generation = 2;
+		desc.generation_addr = 0xd0000;
 	}
 	return desc;
 }

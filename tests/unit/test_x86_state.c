@@ -327,20 +327,19 @@ END_TEST
 
 START_TEST(cpus_must_have_what_the_guest_knows)
 {
-	/* EAX of leaf 0xd, sub-leaf 0: state components that no CPU has. */
-	size_t len, entry = sizeof(struct kvm_cpuid_entry2);
-	uint8_t *data = save(&a, &len);
-	struct kvm_cpuid_entry2 *e = (void *)field(data, len, "cpuid");
-	unsigned i = 0;
+	size_t len, size = sizeof(struct kvm_cpuid_entry2);
+	uint8_t *data = save(&a, &len), *at = field(data, len, "cpuid");
+	struct kvm_cpuid_entry2 e = { 0 };
 
-	while (i < 256 && (e[i].function != 7 || e[i].index != 0))
-		i++;
-	ck_assert_uint_lt(i, 256);
-	((uint8_t *)e)[i * entry + offsetof(struct kvm_cpuid_entry2, ecx) + 3] |= 0x80;
-	((uint8_t *)e)[i * entry + offsetof(struct kvm_cpuid_entry2, ebx) + 0] |= 0xff;
-	((uint8_t *)e)[i * entry + offsetof(struct kvm_cpuid_entry2, ebx) + 1] |= 0xff;
-	((uint8_t *)e)[i * entry + offsetof(struct kvm_cpuid_entry2, ebx) + 2] |= 0xff;
-	((uint8_t *)e)[i * entry + offsetof(struct kvm_cpuid_entry2, ebx) + 3] |= 0xff;
+	/* EBX of leaf 7: every feature there is, which no CPU has. */
+	for (unsigned i = 0; i < CPUID_ENTRIES_MAX; i++, at += size) {
+		memcpy(&e, at, size);
+		if (e.function == 7 && e.index == 0)
+			break;
+	}
+	ck_assert_uint_eq(e.function, 7);
+	e.ebx = 0xffffffff;
+	memcpy(at, &e, size);
 	seal(data, len);
 	ck_assert_int_lt(load(&b, data, len), 0);
 	ck_assert_msg(strstr(err.msg, "cpus: this host's CPU or KVM lacks features") != NULL, "%s",
