@@ -372,6 +372,103 @@ START_TEST(heads_are_checked)
 }
 END_TEST
 
+/* --- A file as the first version wrote it, byte for byte: later ones have to read it --- */
+
+struct bytes {
+	uint8_t data[1024];
+	size_t len;
+};
+
+static void put(struct bytes *b, uint64_t value, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		b->data[b->len++] = (uint8_t)(value >> 8 * i);
+}
+
+static void put_text(struct bytes *b, const char *text)
+{
+	memcpy(b->data + b->len, text, strlen(text));
+	b->len += strlen(text);
+}
+
+/* A field: kind, name, length; its contents follow. */
+static void put_field(struct bytes *b, unsigned kind, const char *name, unsigned len)
+{
+	put(b, kind, 1);
+	put(b, strlen(name), 1);
+	put_text(b, name);
+	put(b, len, 4);
+}
+
+static void put_u64(struct bytes *b, const char *name, uint64_t value)
+{
+	put_field(b, 5, name, 8);
+	put(b, value, 8);
+}
+
+static void put_blob(struct bytes *b, const char *name, const char *text)
+{
+	put_field(b, 8, name, (unsigned)strlen(text));
+	put_text(b, text);
+}
+
+START_TEST(the_first_format_is_read)
+{
+	struct bytes in = { .len = 0 }, file = { .len = 0 };
+	uint64_t crc = ~0ULL;
+	struct err err = ERR_INIT;
+	struct snapshot *s;
+	FILE *out = fopen("first", "we");
+
+	put_blob(&in, "version", "0.1.0");
+	put_blob(&in, "arch", "x86_64");
+	put_u64(&in, "time", 1000000000000000000);
+	put_blob(&in, "config", "{}");
+	put_u64(&in, "ram", RAM);
+	put_u64(&in, "memory-id", 0x1122334455667788);
+	put_blob(&in, "memory", "first.mem");
+	put_u64(&in, "parent-id", 7);
+	put_blob(&in, "parent", "zeroth");
+	put_field(&in, 8, "extents", 16);
+	put(&in, 3, 8);
+	put(&in, 2, 8);
+
+	put_text(&file, "VMMSTATE");
+	put(&file, 1, 4);
+	put(&file, 1, 1); /* a section */
+	put(&file, 8, 1);
+	put_text(&file, "snapshot");
+	put(&file, 1, 4); /* its version */
+	put(&file, in.len, 4);
+	memcpy(file.data + file.len, in.data, in.len);
+	file.len += in.len;
+	for (size_t i = 0; i < file.len; i++) {
+		crc ^= file.data[i];
+		for (int k = 0; k < 8; k++)
+			crc = crc >> 1 ^ (crc & 1 ? 0xc96c5795d7870f42ULL : 0);
+	}
+	put(&file, ~crc, 8);
+	ck_assert_uint_eq(fwrite(file.data, 1, file.len, out), file.len);
+	fclose(out);
+
+	s = snapshot_open_state("first", &err);
+	ck_assert_msg(s != NULL, "%s", err.msg);
+	ck_assert_str_eq(s->head.version, "0.1.0");
+	ck_assert_str_eq(s->head.arch, "x86_64");
+	ck_assert_uint_eq(s->head.time, 1000000000000000000);
+	ck_assert_str_eq(s->head.config, "{}");
+	ck_assert_uint_eq(s->head.ram, RAM);
+	ck_assert_uint_eq(s->head.id, 0x1122334455667788);
+	ck_assert_str_eq(s->head.memory, "first.mem");
+	ck_assert_uint_eq(s->head.parent, 7);
+	ck_assert_str_eq(s->head.below, "zeroth");
+	ck_assert_uint_eq(s->head.nextents, 1);
+	ck_assert_uint_eq(s->head.extents[0].first, 3);
+	ck_assert_uint_eq(s->head.extents[0].n, 2);
+	snapshot_close(s);
+}
+END_TEST
+
 /* RAM that is a file's: what is written, what is given back, and what is known of it. */
 START_TEST(mapped_ram_knows_its_changes)
 {
@@ -440,6 +537,7 @@ int main(void)
 	tcase_add_test(tc, state_and_memory_are_two_files);
 	tcase_add_test(tc, extents_of_bits);
 	tcase_add_test(tc, heads_are_checked);
+	tcase_add_test(tc, the_first_format_is_read);
 	tcase_add_test(tc, mapped_ram_knows_its_changes);
 	suite_add_tcase(suite, tc);
 	sr = srunner_create(suite);
