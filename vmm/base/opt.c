@@ -478,6 +478,19 @@ int opt_check_unique(const struct opt *opt, const struct opt_list *list, struct 
 	return 0;
 }
 
+void opt_clear(const struct opt *table, void *config, const char *name)
+{
+	const struct opt *opt = find_exact(table, name, strlen(name));
+	struct opt_list *list;
+
+	if (opt == NULL || !opt_is_list(opt))
+		return;
+	list = (struct opt_list *)((char *)config + opt->offset);
+	for (size_t i = 0; i < list->n; i++)
+		free_strings(opt, (char *)list->items + i * opt->size);
+	list->n = 0;
+}
+
 void opt_free(const struct opt *table, void *config)
 {
 	for (const struct opt *opt = table; opt->name != NULL; opt++) {
