@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The control API: the resources that are set before the VM starts, one by one. What becomes of them
- * is in api_config.c.
+ * The control API: the resources that are set before the VM starts, one by one. What becomes of
+ * them is in api_config.c.
  *
  * What Firecracker has and we do not is an error when it would matter to the guest, as are
  * CPU templates; what only says how things are done inside (io_engine) is taken and shown.
@@ -244,8 +244,8 @@ int api_put_net(struct api *api, struct api_call *call, struct err *err)
 			return err_set(err, EEXIST, "%s has the tap %s already",
 				       api_str(item, "iface_id"), dev);
 	}
-	return api_set_element(api, "network-interfaces", "iface_id", json_deep_copy(call->body), false,
-			   err);
+	return api_set_element(api, "network-interfaces", "iface_id", json_deep_copy(call->body),
+			       false, err);
 }
 
 int api_put_pmem(struct api *api, struct api_call *call, struct err *err)
