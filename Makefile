@@ -28,11 +28,16 @@ OBJ	:= $(BUILD)/$(VARIANT)
 
 LIB_SRC	:= $(filter-out vmm/main.c,$(wildcard vmm/*.c)) \
 	   $(wildcard vmm/base/*.c devices/*.c firmware/*.c arch/$(ARCH)/*.c)
-LIB_OBJ	:= $(LIB_SRC:%.c=$(OBJ)/%.o) $(OBJ)/vmm/agent_image.o
+# The HTTP parser of Node.js comes as C source, in the package node-llhttp: for a static program, and
+# for one with sanitizers.
+LLHTTP	:= /usr/share/llhttp
+LLHTTP_FLAGS := -I/usr/share/include/llhttp -DLLHTTP_STRICT_MODE=1
+LIB_OBJ	:= $(LIB_SRC:%.c=$(OBJ)/%.o) $(OBJ)/vmm/agent_image.o \
+	   $(patsubst %,$(OBJ)/llhttp/%.o,llhttp api http)
 LIB	:= $(OBJ)/libvmm.a
 UNIT	:= $(patsubst tests/unit/%.c,$(OBJ)/unit/%,$(wildcard tests/unit/test_*.c))
 
-CPPFLAGS += -I. -D_GNU_SOURCE -DVMM_VERSION='"$(VERSION)"'
+CPPFLAGS += -I. -D_GNU_SOURCE -DVMM_VERSION='"$(VERSION)"' $(LLHTTP_FLAGS)
 CFLAGS	?= -g
 WARN	:= -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wvla \
 	   -Wpointer-arith -Wwrite-strings -Werror
@@ -70,6 +75,10 @@ all: $(VMM)
 $(OBJ)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(OBJ)/llhttp/%.o: $(LLHTTP)/%.c Makefile
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(filter-out $(WARN),$(ALL_CFLAGS)) -c -o $@ $<
 
 # The program that `vmm run` puts into its guests: small, static, for their kernel alone.
 AGENT	:= $(BUILD)/agent
@@ -110,7 +119,7 @@ $(OBJ)/unit/%: tests/unit/%.c $(LIB)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(filter-out -static-pie,$(MODE_LDFLAGS)) -MMD -MP \
 		$(if $(filter release,$(VARIANT)),-pie) -o $@ $< \
-		$(if $(filter test_virtio_%,$(@F)),$(call WHOLE,$(LIB)),$(LIB)) -lcheck -lsubunit -lm -lrt $(LIBS)
+		$(if $(filter test_virtio_% test_api,$(@F)),$(call WHOLE,$(LIB)),$(LIB)) -lcheck -lsubunit -lm -lrt $(LIBS)
 
 unit-programs: $(UNIT)
 unit: $(UNIT)
@@ -129,14 +138,21 @@ $(BUILD)/vmm-run.1: vmm/vmm-run.1.in $(BUILD)/vmm
 	sed -e 's/@VERSION@/$(VERSION)/' -e '/@OPTIONS@/{r $@.options' -e 'd}' $< > $@
 	@rm -f $@.options
 
-install: $(BUILD)/vmm $(BUILD)/vmm.1 $(BUILD)/vmm-run.1
+$(BUILD)/vmm-ctl.1: vmm/vmm-ctl.1.in Makefile
+	@mkdir -p $(@D)
+	sed -e 's/@VERSION@/$(VERSION)/' $< > $@
+
+install: $(BUILD)/vmm $(BUILD)/vmm.1 $(BUILD)/vmm-run.1 $(BUILD)/vmm-ctl.1
 	install -D -m 755 $(BUILD)/vmm $(DESTDIR)$(PREFIX)/bin/vmm
 	install -D -m 644 $(BUILD)/vmm.1 $(DESTDIR)$(PREFIX)/share/man/man1/vmm.1
 	install -D -m 644 $(BUILD)/vmm-run.1 $(DESTDIR)$(PREFIX)/share/man/man1/vmm-run.1
+	install -D -m 644 $(BUILD)/vmm-ctl.1 $(DESTDIR)$(PREFIX)/share/man/man1/vmm-ctl.1
+	install -D -m 644 vmm/api.yaml $(DESTDIR)$(PREFIX)/share/vmm/api.yaml
 
 # Packages: to build, to test, for the testbed. Installed only when one is missing.
-DEPS	:= gcc make libc6-dev linux-libc-dev libelf-dev zlib1g-dev libjansson-dev liburing-dev check musl-tools \
-	   acpica-tools clang clang-format shellcheck man-db python3 \
+DEPS	:= gcc make libc6-dev linux-libc-dev libelf-dev zlib1g-dev libjansson-dev liburing-dev node-llhttp \
+	   check musl-tools curl \
+	   acpica-tools clang clang-format shellcheck man-db python3 python3-yaml \
 	   busybox-static e2fsprogs cpio kmod xz-utils zstd lz4 bzip2 flex bison bc perl rsync libssl-dev procps \
 	   passt iproute2
 

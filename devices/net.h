@@ -48,6 +48,7 @@
 
 /* One use of --net. */
 struct net_options {
+	char *id;    /* for the control API */
 	char *tap;   /* name */
 	uint64_t fd; /* of a tap; 0: not given */
 	bool user;

@@ -231,6 +231,7 @@ static void serve_kick(struct virtio_queue *queue)
 	}
 	if (!queue->ioeventfd && !queue->no_ioeventfd && queue->exits >= VIRTIO_EXITS_MAX)
 		earn_ioeventfd(queue);
+	vdev->counters.kicks++;
 	vdev->ops->kick(vdev, (unsigned)(queue - vdev->queue));
 }
 
@@ -335,6 +336,7 @@ bool virtio_pop(struct virtio_device *vdev, unsigned q, struct virtqueue_chain *
 	r = virtqueue_pop(vq, chain, iov);
 	if (r < 0)
 		virtio_fail(vdev, "queue %u: %s", q, vq->broken);
+	vdev->counters.chains += r > 0;
 	return r > 0;
 }
 
@@ -344,6 +346,8 @@ void virtio_push(struct virtio_device *vdev, unsigned q, const struct virtqueue_
 
 	if (vq == NULL)
 		return;
+	vdev->counters.in_bytes += chain->writable.done;
+	vdev->counters.out_bytes += chain->readable.done;
 	virtqueue_put(vq, chain->head, (uint32_t)chain->writable.done);
 	virtqueue_publish(vq);
 }
@@ -352,8 +356,10 @@ void virtio_interrupt(struct virtio_device *vdev, unsigned q)
 {
 	struct virtqueue *vq = running_vq(vdev, q);
 
-	if (vq != NULL && virtqueue_wants_interrupt(vq))
+	if (vq != NULL && virtqueue_wants_interrupt(vq)) {
+		vdev->counters.interrupts++;
 		interrupt(vdev, (int)q);
+	}
 }
 
 void virtio_serve(struct virtio_device *vdev, unsigned q, struct iovec *iov, unsigned budget,

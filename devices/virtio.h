@@ -151,6 +151,17 @@ struct virtio_queue {
 	bool offloaded;		/* the host's kernel (vhost) serves it */
 };
 
+#define VIRTIO_BUCKETS 32
+
+/* What was counted since the device was made; under its lock. They only go up. */
+struct virtio_counters {
+	uint64_t kicks, interrupts, chains;
+	uint64_t out_bytes, in_bytes; /* from the driver, to it */
+	/* Of requests, where the device has such. */
+	uint64_t reads, writes, flushes, failures, throttled;
+	uint64_t latency[VIRTIO_BUCKETS]; /* [i]: 2^i us up to 2^(i+1); [0]: less, too */
+};
+
 struct virtio_device {
 	const struct virtio_ops *ops;
 	char name[VIRTIO_NAME_MAX]; /* "disk root.img" */
@@ -172,6 +183,7 @@ struct virtio_device {
 	_Atomic uint64_t kicked; /* queues with work, by bit */
 	atomic_bool rescanned;	 /* `rescan` is due */
 	bool changed;		 /* `update` is due */
+	struct virtio_counters counters;
 	struct loop_work work;
 };
 
@@ -233,6 +245,15 @@ void virtio_serve(struct virtio_device *vdev, unsigned q, struct iovec *iov, uns
 
 /* There is work in queue @q: kick it as if the driver had. Any thread, lock held or not. */
 void virtio_again(struct virtio_device *vdev, unsigned q);
+
+/* @n requests took @ns. */
+static inline void virtio_count_latency(struct virtio_device *vdev, uint64_t ns, uint64_t n)
+{
+	uint64_t us = ns / 1000;
+	unsigned bucket = us > 1 ? 63U - (unsigned)__builtin_clzll(us) : 0;
+
+	vdev->counters.latency[bucket < VIRTIO_BUCKETS ? bucket : VIRTIO_BUCKETS - 1] += n;
+}
 
 /* The configuration space was changed by the device: tell the driver. */
 void virtio_config_changed(struct virtio_device *vdev);

@@ -463,6 +463,24 @@ static void stats_timer(struct loop_timer *timer)
 	pthread_mutex_unlock(&b->vdev.lock);
 }
 
+int virtio_balloon_set_interval(struct virtio_device *vdev, uint64_t ns, struct err *err)
+{
+	struct balloon *b = to_balloon(vdev);
+
+	if (b->stats_ns == 0 || ns == 0)
+		return err_set(err, EINVAL,
+			       "balloon: statistics cannot be turned on or off while the VM runs");
+	pthread_mutex_lock(&vdev->lock);
+	b->stats_ns = ns < STATS_MIN_NS ? STATS_MIN_NS : ns;
+	if (virtio_live(vdev)) {
+		b->asked = true;
+		stats_ask(b);
+	}
+	loop_arm(vdev->loop, &b->timer, b->stats_ns);
+	pthread_mutex_unlock(&vdev->lock);
+	return 0;
+}
+
 const char *virtio_balloon_stat_name(unsigned stat)
 {
 	return stat_names[stat];

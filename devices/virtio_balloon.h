@@ -56,6 +56,11 @@ void virtio_balloon_status(struct virtio_device *vdev, struct virtio_balloon_sta
 bool virtio_balloon_stats(struct virtio_device *vdev, struct virtio_balloon_stats *stats);
 
 /*
+ * Ask for statistics that often, beginning now. -EINVAL: the device was made without, or @ns is 0.
+ */
+int virtio_balloon_set_interval(struct virtio_device *vdev, uint64_t ns, struct err *err);
+
+/*
  * Let the driver name all memory that is free, once, which is given back. With @release it may
  * have that back as soon as it has named all; else only after virtio_balloon_hint_stop(). A new
  * round takes the place of one that is not over. -ENOTSUP: not with this device or driver.

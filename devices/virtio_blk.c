@@ -46,6 +46,7 @@
 #include "devices/disk.h"
 #include "devices/disk_qcow2.h"
 #include "devices/virtio.h"
+#include "devices/virtio_live.h"
 #include "vmm/base/iothread.h"
 #include "vmm/base/log.h"
 #include "vmm/base/ratelimit.h"
@@ -63,7 +64,7 @@
 enum { CACHE_WRITEBACK, CACHE_NONE };
 
 struct blk_options {
-	char *path, *serial, *overlay;
+	char *path, *serial, *overlay, *id;
 	bool ro, direct, iothread;
 	int cache;
 	uint64_t queues, iops, iops_burst, bw, bw_burst;
@@ -76,6 +77,7 @@ struct blk_req {
 	struct blk *blk;
 	struct blk_req *next; /* in the list of free ones */
 	unsigned q;
+	uint64_t at; /* when its batch was begun */
 	size_t data; /* READ: bytes of it */
 	struct disk_req io;
 	unsigned nranges, range;
@@ -93,11 +95,16 @@ struct blk_queue {
 struct blk {
 	struct virtio_device vdev; /* first */
 	struct disk *disk;
+	struct disk *retired; /* replaced: to be closed on the loop's thread; or NULL */
+	char *path;	      /* of the image */
+	bool direct, overlaid;
 	struct iothread *io; /* or NULL */
 	bool ro, write_through;
 	char serial[VIRTIO_BLK_ID_BYTES];
 	struct virtio_blk_config config;
 
+	uint64_t now;	     /* when what is being done was begun */
+	unsigned at_once;    /* requests of this batch that are done already */
 	uint64_t interrupts; /* queues to be announced, by bit */
 	bool dropping;	     /* being reset: what ends is not pushed */
 	bool size_changed;   /* between saving and loading */
@@ -156,6 +163,11 @@ static void answer(struct blk_req *req, uint8_t status)
 		virtqueue_write(in, &status, 1);
 		virtio_push(&blk->vdev, req->q, &req->chain);
 		blk->interrupts |= 1ULL << req->q;
+		blk->vdev.counters.failures += status != VIRTIO_BLK_S_OK;
+		if (req->at == blk->now)
+			blk->at_once++;
+		else
+			virtio_count_latency(&blk->vdev, blk->now - req->at, 1);
 	}
 	req_put(req);
 }
@@ -209,6 +221,11 @@ static bool in_disk(const struct blk *blk, uint64_t sector, uint64_t len)
 
 static void submit(struct blk_req *req, enum disk_op op, uint64_t sector, uint64_t len)
 {
+	struct virtio_counters *count = &req->blk->vdev.counters;
+
+	count->reads += op == DISK_READ;
+	count->writes += op == DISK_WRITE;
+	count->flushes += op == DISK_FLUSH;
 	req->io.op = op;
 	req->io.durable = op != DISK_DISCARD && is_write_through(req->blk);
 	req->io.offset = sector * DISK_SECTOR;
@@ -301,6 +318,7 @@ static bool admit(struct blk *blk, uint64_t bytes)
 		ratelimit_return(&blk->iops, 1);
 	}
 	blk->throttled = true;
+	blk->vdev.counters.throttled++;
 	loop_arm(blk->vdev.loop, &blk->timer, wait);
 	return false;
 }
@@ -328,6 +346,7 @@ static bool begin(struct blk_req *req)
 		bytes = out->left;
 	if (!admit(blk, bytes))
 		return false;
+	req->at = blk->now;
 	req->data = 0;
 	req->nranges = req->range = 0;
 	req->io.niov = 0;
@@ -379,6 +398,17 @@ static bool take(struct blk *blk, unsigned q)
 	return true;
 }
 
+/*
+ * The driver hears of what is done at once when the whole batch is begun: that is how long it took.
+ * So the clock is read for batches, and not for requests.
+ */
+static void count_at_once(struct blk *blk)
+{
+	if (blk->at_once > 0)
+		virtio_count_latency(&blk->vdev, loop_now_ns() - blk->now, blk->at_once);
+	blk->at_once = 0;
+}
+
 static void blk_kick(struct virtio_device *vdev, unsigned q)
 {
 	struct virtqueue *vq = virtio_vq(vdev, q);
@@ -389,10 +419,12 @@ static void blk_kick(struct virtio_device *vdev, unsigned q)
 		return;
 	do {
 		virtqueue_disable_kicks(vq);
+		blk->now = loop_now_ns();
 		while (n < KICK_BUDGET && !blk->throttled && take(blk, q))
 			n++;
 		disk_run(blk->disk);
 		interrupt(blk);
+		count_at_once(blk);
 		if (!virtio_live(vdev))
 			return;
 		if (blk->throttled) {
@@ -412,6 +444,7 @@ static void disk_ready(void *owner)
 	struct blk *blk = owner;
 
 	pthread_mutex_lock(&blk->vdev.lock);
+	blk->now = loop_now_ns();
 	disk_run(blk->disk);
 	interrupt(blk);
 	pthread_mutex_unlock(&blk->vdev.lock);
@@ -439,6 +472,8 @@ static void blk_update(struct virtio_device *vdev)
 	struct blk *blk = to_blk(vdev);
 	struct err err = ERR_INIT;
 
+	disk_close(blk->retired);
+	blk->retired = NULL;
 	if (disk_watch(blk->disk, vdev->loop, &err) < 0)
 		log_limited(LOG_ERROR, "%s: %s", vdev->name, err.msg);
 	/* 5.2.5.2 */
@@ -513,6 +548,101 @@ static void blk_state(struct virtio_device *vdev, struct state *st)
 	blk->size_changed = capacity != now;
 	if (blk->config.wce > 1)
 		state_fail(st, "%s: writeback is %u, not 0 or 1", vdev->name, blk->config.wce);
+}
+
+/* --- Changes while it runs --- */
+
+static const struct virtio_ops blk_ops;
+
+static int check_live(const struct virtio_device *vdev, struct err *err)
+{
+	if (vdev->ops == &blk_ops)
+		return 0;
+	return err_set(err, ENOTSUP, "%s: another process serves it, which cannot be told",
+		       vdev->name);
+}
+
+/* Another file for the same disk: what the driver knows of it, but for the size, stays true. */
+static int check_twin(const struct blk *blk, const struct disk *disk, struct err *err)
+{
+	const struct disk_limits *now = disk_limits(blk->disk), *then = disk_limits(disk);
+
+	if (now->logical == then->logical)
+		return 0;
+	return err_set(err, EINVAL, "has blocks of %u bytes, and the disk in use %u", then->logical,
+		       now->logical);
+}
+
+static int replace(struct blk *blk, const char *path, struct err *err)
+{
+	struct disk_config cfg = { .path = path, .ro = blk->ro, .direct = blk->direct };
+	char *copy = strdup(path);
+	struct disk *disk;
+
+	if (copy == NULL)
+		return err_sys(err, ENOMEM, "cannot open");
+	disk = blk->retired == NULL ? disk_open(&cfg, disk_ready, blk, err) : NULL;
+	if (disk == NULL || check_twin(blk, disk, err) < 0) {
+		if (blk->retired != NULL)
+			err_set(err, EBUSY, "the change before this one is still under way");
+		disk_close(disk);
+		free(copy);
+		return -err->code;
+	}
+	disk_drain(blk->disk, false);
+	interrupt(blk);
+	blk->retired = blk->disk;
+	blk->disk = disk;
+	free(blk->path);
+	blk->path = copy;
+	set_capacity(blk);
+	virtio_config_changed(&blk->vdev);
+	/* On the loop's thread: the old one is closed, the new one watched. */
+	blk->vdev.changed = true;
+	for (unsigned q = 0; q < blk->vdev.nqueues; q++)
+		virtio_again(&blk->vdev, q);
+	return 0;
+}
+
+int virtio_blk_replace(struct virtio_device *vdev, const char *path, struct err *err)
+{
+	struct blk *blk = to_blk(vdev);
+	int r = 0;
+
+	if (check_live(vdev, err) < 0)
+		return -err->code;
+	if (strcmp(blk->path, path) == 0) {
+		virtio_rescan(vdev);
+		return 0;
+	}
+	if (blk->overlaid)
+		return err_set(err, ENOTSUP, "%s: it has an overlay, which belongs to its image",
+			       vdev->name);
+	pthread_mutex_lock(&vdev->lock);
+	r = replace(blk, path, err);
+	pthread_mutex_unlock(&vdev->lock);
+	return r < 0 ? err_context(err, "disk %s", path) : 0;
+}
+
+int virtio_blk_limit(struct virtio_device *vdev, const struct ratelimit_config *bytes,
+		     const struct ratelimit_config *requests, struct err *err)
+{
+	struct blk *blk = to_blk(vdev);
+	uint64_t now = loop_now_ns();
+
+	if (check_live(vdev, err) < 0)
+		return -err->code;
+	pthread_mutex_lock(&vdev->lock);
+	if (bytes != NULL)
+		ratelimit_set(&blk->bw, bytes, now);
+	if (requests != NULL)
+		ratelimit_set(&blk->iops, requests, now);
+	/* What waits by the old limit is asked again. */
+	blk->throttled = false;
+	for (unsigned q = 0; q < vdev->nqueues; q++)
+		virtio_again(vdev, q);
+	pthread_mutex_unlock(&vdev->lock);
+	return 0;
 }
 
 /* --- Options --- */
@@ -623,7 +753,9 @@ static void blk_destroy(struct virtio_device *vdev)
 	if (blk->disk != NULL)
 		blk_reset(vdev);
 	loop_disarm(&blk->timer);
+	disk_close(blk->retired);
 	disk_close(blk->disk);
+	free(blk->path);
 	virtio_fini(vdev);
 	iothread_free(blk->io);
 	for (unsigned q = 0; q < QUEUES_MAX; q++)
@@ -652,6 +784,11 @@ static int blk_init(struct blk *blk, const struct blk_options *o, unsigned index
 		cfg.overlay = strcmp(o->overlay, "on") == 0 ? "" : o->overlay;
 	make_name(blk->vdev.name, o);
 	blk->ro = o->ro;
+	blk->direct = o->direct;
+	blk->overlaid = has_overlay(o);
+	blk->path = strdup(o->path);
+	if (blk->path == NULL)
+		return err_sys(err, ENOMEM, "disk %s", o->path);
 	blk->write_through = o->cache == CACHE_NONE;
 	blk->timer.fn = unthrottle;
 	make_serial(blk, o);
@@ -717,6 +854,8 @@ static const struct opt_key blk_keys[] = {
 	{ "bw", OPT_SIZE, OPTION(bw), "SIZE", .help = "most bytes per second; 0: no limit" },
 	{ "bw-burst", OPT_SIZE, OPTION(bw_burst), "SIZE",
 	  .help = "bytes that may come at once after a pause; default: bw" },
+	{ "id", OPT_STR, OPTION(id), "NAME", .unique = true,
+	  .help = "what the control API calls it; default: disk0 and so on" },
 	{ NULL }
 };
 

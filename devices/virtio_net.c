@@ -37,6 +37,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
+#include "devices/virtio_live.h"
 #include "devices/virtio_net_impl.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
@@ -547,6 +548,30 @@ static struct virtio_device *net_create(const void *items, unsigned n, unsigned 
 	return net != NULL ? &net->vdev : NULL;
 }
 
+int virtio_net_limit(struct virtio_device *vdev, bool rx, const struct ratelimit_config *bytes,
+		     const struct ratelimit_config *packets, struct err *err)
+{
+	struct net *net = net_of(vdev);
+	struct net_limit *l = rx ? &net->rx_limit : &net->tx_limit;
+	uint64_t now = loop_now_ns();
+
+	if (vdev->ops != &virtio_net_ops)
+		return err_set(err, ENOTSUP, "%s: another process serves it, which cannot be told",
+			       vdev->name);
+	if (net->vhost != NULL)
+		return err_set(err, ENOTSUP,
+			       "%s: the host's kernel moves its packets and keeps to no rate; with "
+			       "a limit from the start it does not",
+			       vdev->name);
+	pthread_mutex_lock(&vdev->lock);
+	if (bytes != NULL)
+		ratelimit_set(&l->bytes, bytes, now);
+	if (packets != NULL)
+		ratelimit_set(&l->packets, packets, now);
+	pthread_mutex_unlock(&vdev->lock);
+	return 0;
+}
+
 static void net_destroy(struct virtio_device *vdev)
 {
 	struct net *net = net_of(vdev);
@@ -591,6 +616,8 @@ static const struct opt_key net_keys[] = {
 	  .min = 1, .help = "packets that may pass at once; default: a second's" },
 	{ .name = "iothread", .type = OPT_BOOL, .offset = OPTION(iothread),
 	  .help = "serve it by a thread of its own" },
+	{ .name = "id", .type = OPT_STR, .offset = OPTION(id), .arg = "NAME", .unique = true,
+	  .help = "what the control API calls it; default: net0 and so on" },
 	{ .name = "tcp", .type = OPT_STR, .offset = OPTION(tcp), .arg = "PORTS",
 	  .help = "user: ports of the host that lead to the guest: 8080:80+2222:22, "
 		  "127.0.0.1/8080:80, 5000-5009" },

@@ -56,6 +56,7 @@
 struct pmem_options {
 	char *path;
 	bool ro;
+	char *id; /* for the control API */
 };
 
 struct pmem_req {
@@ -349,6 +350,12 @@ static const struct opt_key pmem_keys[] = {
 	  .offset = OPTION(ro),
 	  .def = "off",
 	  .help = "only read it; several machines may do so. The guest has to mount it with -o ro" },
+	{ .name = "id",
+	  .type = OPT_STR,
+	  .offset = OPTION(id),
+	  .arg = "NAME",
+	  .unique = true,
+	  .help = "what the control API calls it; default: pmem0 and so on" },
 	{ 0 }
 };
 

@@ -21,6 +21,7 @@
 struct vhost_user_options {
 	char *type, *socket, *tag, *mac;
 	uint64_t queues, queue_size, mtu;
+	char *id; /* for the control API */
 };
 
 static int vhost_user_check(const void *item, struct err *err)
@@ -95,6 +96,8 @@ static const struct opt_key vhost_user_keys[] = {
 	  .help = "net: address of the guest; default: made of the VM's name and this host" },
 	{ "mtu", OPT_UINT, OPTION(mtu), "BYTES", .max = 65535,
 	  .help = "net: largest packet the guest shall send" },
+	{ "id", OPT_STR, OPTION(id), "NAME", .unique = true,
+	  .help = "what the control API calls it" },
 	{ NULL }
 };
 

@@ -94,6 +94,26 @@ static const struct opt_key on_hang_keys[] = {
 	  .help = "a non-maskable interrupt for every CPU" },
 	{ 0 }
 };
+static const struct opt_key api_keys[] = {
+	{ .name = "path", .type = OPT_STR, .offset = offsetof(struct api_config, path),
+	  .arg = "PATH",
+	  .help = "a Unix socket to listen on; auto: by the VM's name in $XDG_RUNTIME_DIR/vmm (root: "
+		  "/run/vmm), where vmm list finds it" },
+	{ .name = "fd", .type = OPT_UINT, .offset = offsetof(struct api_config, fd), .arg = "N",
+	  .min = 3, .max = INT32_MAX, .help = "a listening Unix socket that is open already" },
+	{ 0 }
+};
+static const struct opt_key api_body_keys[] = {
+	{ .name = "size", .type = OPT_SIZE, .arg = "SIZE", .def = "51200", .min = 1,
+	  .max = 16 * MIB, .help = "largest body of a request" },
+	{ 0 }
+};
+static const struct opt_key config_file_keys[] = PATH_KEY("JSON, in Firecracker's format");
+static const struct opt_key log_path_keys[] = PATH_KEY("file or named pipe for messages");
+static const struct opt_key metrics_path_keys[] = PATH_KEY("file or named pipe for metrics");
+static const struct opt_key level_keys[] = {
+	{ .name = "level", .type = OPT_STR, .arg = "LEVEL", .help = "what is logged" }, { 0 }
+};
 static const struct opt_key restore_keys[] = {
 	{ .name = "state", .type = OPT_STR, .offset = offsetof(struct restore_config, state),
 	  .arg = "FILE", .required = true, .help = "the snapshot's state file" },
@@ -145,6 +165,9 @@ FLAG_KEYS(reboot_keys, "on", "reboot in place when the guest asks");
 FLAG_KEYS(verbose_keys, "off", "say more about what is done");
 FLAG_KEYS(dry_run_keys, "off", "check everything and print the configuration");
 FLAG_KEYS(help_keys, "off", "this text");
+FLAG_KEYS(no_api_keys, "off", "no control API, with --config-file");
+FLAG_KEYS(show_level_keys, "off", "begin messages with their level");
+FLAG_KEYS(no_seccomp_keys, "off", "accepted, and without effect");
 TIME_KEYS(timeout_keys, "0", "end the VM after this time");
 TIME_KEYS(hang_keys, "0", "end it after this time without console output");
 TIME_KEYS(stop_keys, "10s", "grace between power button and the end");
@@ -169,7 +192,7 @@ static const struct opt machine_options[] = {
 	  .section = "Machine", .help = "Guest memory." },
 	{ .name = "cpus", .letter = 'c', .keys = cpus_keys, .offset = CONFIG(machine.cpus),
 	  .help = "vCPUs and how they are arranged." },
-	{ .name = "name", .keys = name_keys, .plain = true, .offset = CONFIG(name),
+	{ .name = "name", .alias = "id", .keys = name_keys, .plain = true, .offset = CONFIG(name),
 	  .help = "Name of the VM; network devices get stable MAC addresses from it." },
 	{ .name = "transport", .keys = transport_keys, .plain = true,
 	  .offset = CONFIG(machine.transport),
@@ -231,6 +254,33 @@ static const struct opt monitor_options[] = {
 	{ .name = "gdb", .keys = gdb_keys, .offset = CONFIG(gdb),
 	  .help = "Let a debugger in: gdb's `target remote PATH` or `target remote :PORT`. No time "
 		  "limits while it is there." },
+
+	{ .name = "api", .alias = "api-sock", .keys = api_keys, .offset = CONFIG(api),
+	  .section = "Control",
+	  .help = "Serve the control API, HTTP in Firecracker's dialect, on a Unix socket; vmm ctl speaks "
+		  "it. Without a kernel the VM is configured and started there, and a guest that reboots "
+		  "ends it unless --reboot is given." },
+	{ .name = "http-api-max-payload-size", .keys = api_body_keys, .plain = true,
+	  .offset = CONFIG(api_body_max), .help = "Largest body of a request." },
+	{ .name = "config-file", .keys = config_file_keys, .plain = true, .hidden = true,
+	  .offset = CONFIG(config_file),
+	  .help = "Configure the VM by a file in Firecracker's format, and start it." },
+	{ .name = "no-api", .keys = no_api_keys, .plain = true, .hidden = true,
+	  .offset = CONFIG(no_api), .help = "With --config-file: no control API." },
+	{ .name = "log-path", .keys = log_path_keys, .plain = true, .offset = CONFIG(log_path),
+	  .help = "Append messages to a file, or write them to a named pipe, instead of stderr." },
+	{ .name = "level", .keys = level_keys, .plain = true, .offset = CONFIG(level),
+	  .help = "Log messages up to LEVEL: Off, Error, Warning, Info, Debug or Trace. The default is "
+		  "Warning." },
+	{ .name = "show-level", .keys = show_level_keys, .plain = true, .offset = CONFIG(show_level),
+	  .help = "Begin each message with its level." },
+	{ .name = "metrics-path", .keys = metrics_path_keys, .plain = true,
+	  .offset = CONFIG(metrics_path),
+	  .help = "Append metrics to a file, or write them to a named pipe, a line of JSON each minute "
+		  "and when they are asked for." },
+	{ .name = "no-seccomp", .keys = no_seccomp_keys, .plain = true, .offset = CONFIG(no_seccomp),
+	  .help = "Accepted, as it is on Firecracker's command lines; there is no filter yet that it could "
+		  "leave out." },
 
 	{ .name = "verbose", .letter = 'v', .keys = verbose_keys, .plain = true,
 	  .offset = CONFIG(verbose), .section = "Monitor", .help = "More messages on stderr, and the registers of a guest that had to be ended." },
@@ -459,9 +509,39 @@ static int check_on_hang(const struct hang_config *cfg, struct err *err)
 	return 0;
 }
 
+bool vm_config_waits(const struct vm_config *cfg)
+{
+	return cfg->api.path != NULL || cfg->api.fd != 0 || cfg->config_file != NULL;
+}
+
+bool vm_config_controlled(const struct vm_config *cfg)
+{
+	return vm_config_waits(cfg) || cfg->log_path != NULL || cfg->level != NULL ||
+	       cfg->show_level || cfg->metrics_path != NULL;
+}
+
+/* What serves others than the guest. */
+static int check_control(const struct vm_config *cfg, struct err *err)
+{
+	if (cfg->api.path != NULL && cfg->api.fd != 0)
+		return err_set(err, EINVAL, "--api: path and fd exclude each other");
+	if (check_path("--api", cfg->api.path, err) < 0 ||
+	    check_path("--config-file", cfg->config_file, err) < 0 ||
+	    check_path("--log-path", cfg->log_path, err) < 0 ||
+	    check_path("--metrics-path", cfg->metrics_path, err) < 0)
+		return -err->code;
+	if (cfg->no_api && (cfg->api.path != NULL || cfg->api.fd != 0))
+		return err_set(err, EINVAL, "--api and --no-api exclude each other");
+	if (cfg->no_api && cfg->config_file == NULL)
+		return err_set(err, EINVAL, "--no-api goes with --config-file");
+	return 0;
+}
+
 static int check(const struct vm_config *cfg, struct err *err)
 {
-	if (cfg->machine.kernel == NULL)
+	if (check_control(cfg, err) < 0)
+		return -err->code;
+	if (cfg->machine.kernel == NULL && cfg->restore.state == NULL && !vm_config_waits(cfg))
 		return err_set(err, EINVAL, "no kernel given: --kernel PATH is needed");
 	if (check_path("--kernel", cfg->machine.kernel, err) < 0 ||
 	    check_path("--initrd", cfg->machine.initrd, err) < 0 ||

@@ -51,6 +51,12 @@ struct restore_config {
 	int clock;     /* enum restore_clock */
 };
 
+/* The option --api: where the control API listens. */
+struct api_config {
+	char *path;  /* of a Unix socket; NULL: none, or */
+	uint64_t fd; /* a listening socket that was inherited; 0: none */
+};
+
 struct vm_config {
 	struct opt_seen seen; /* on the command line */
 	struct opt *options;  /* the table this was filled by */
@@ -68,10 +74,17 @@ struct vm_config {
 	uint64_t stop_timeout_ns;
 	bool reboot;
 	bool verbose;
+	struct api_config api;
+	uint64_t api_body_max;		       /* bytes */
+	char *log_path, *level, *metrics_path; /* NULL: not given */
+	bool show_level;
+	bool no_seccomp;
 	/* Not part of the JSON. */
 	struct opt_seen in_file;   /* in that of --config */
 	struct snapshot *snapshot; /* open, when there is --restore; the configuration is its own */
 	char *config_path;
+	char *config_file; /* Firecracker's format */
+	bool no_api;
 	bool dry_run, help;
 };
 
@@ -97,6 +110,10 @@ int vm_config_read(struct vm_config *cfg, size_t size, const struct opt *more, i
 int vm_config_check(struct vm_config *cfg, struct err *err);
 /* Was @option given on the command line or in the file of --config? */
 bool vm_config_given(const struct vm_config *cfg, const char *option);
+/* Is the control API asked for, so that a kernel may be named there? */
+bool vm_config_waits(const struct vm_config *cfg);
+/* Is there anything for api_run() to do? */
+bool vm_config_controlled(const struct vm_config *cfg);
 void vm_config_free(struct vm_config *cfg);
 
 /*

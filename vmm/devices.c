@@ -17,6 +17,25 @@ const struct opt_list *vm_devices_uses(const struct vm_config *cfg, uint16_t id)
 	return NULL;
 }
 
+struct virtio_device *vm_devices_nth(const struct vm_devices *devices, const struct vm_config *cfg,
+				     uint16_t id, size_t index)
+{
+	size_t at = 0;
+
+	/* In the order in which vm_devices_create() makes them. */
+	for (unsigned i = 0; i < virtio_nkinds(); i++) {
+		const struct virtio_ops *ops = virtio_kind(i);
+		size_t uses = cfg->devices[i].n;
+
+		if (ops->id == id)
+			return !ops->single && index < uses && at + index < devices->n
+				       ? devices->vdev[at + index]
+				       : NULL;
+		at += ops->single && uses > 0 ? 1 : uses;
+	}
+	return NULL;
+}
+
 unsigned vm_devices_count(const struct vm_config *cfg)
 {
 	unsigned n = 0;

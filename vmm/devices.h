@@ -17,6 +17,10 @@ struct vm_devices {
 /* The uses of the option of the kind of device with virtio id @id; NULL: there is no such kind. */
 const struct opt_list *vm_devices_uses(const struct vm_config *cfg, uint16_t id);
 
+/* The device of use @index of that option; NULL: there is none. Not of `single` kinds. */
+struct virtio_device *vm_devices_nth(const struct vm_devices *devices, const struct vm_config *cfg,
+				     uint16_t id, size_t index);
+
 /* How many devices @cfg makes. */
 unsigned vm_devices_count(const struct vm_config *cfg);
 

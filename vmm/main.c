@@ -11,8 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "vmm/api.h"
 #include "vmm/base/log.h"
 #include "vmm/config.h"
+#include "vmm/ctl.h"
 #include "vmm/run.h"
 #include "vmm/snapshot.h"
 #include "vmm/vm.h"
@@ -21,8 +23,10 @@ static const char usage[] =
 	"usage: vmm [boot] --kernel PATH [OPTIONS]   boot a machine\n"
 	"       vmm run [OPTIONS] -- COMMAND...      run a command in a test kernel\n"
 	"       vmm snapshot info|merge ...          look at saved machines\n"
+	"       vmm ctl SOCKET VERB...               control a machine that runs\n"
+	"       vmm list [FOLDER]                    the machines that can be controlled\n"
 	"       vmm version                          print the version\n"
-	"       vmm help [run]                       explain every option\n";
+	"       vmm help [run|ctl]                   explain every option\n";
 
 /* The VM whose terminal a crash must put back. */
 static struct vm *volatile current_vm;
@@ -106,6 +110,21 @@ static void running(struct vm *vm)
 		catch_crashes();
 }
 
+/* With the control API, or Firecracker's configuration file. */
+static int boot_controlled(int argc, char **argv)
+{
+	struct err err = ERR_INIT;
+	char *json = NULL;
+	int status = api_run(argc, argv, running, &json, &err);
+
+	if (json != NULL) {
+		puts(json);
+		free(json);
+		return flush_stdout();
+	}
+	return status < 0 ? fail(&err) : status;
+}
+
 static int boot(int argc, char **argv)
 {
 	struct err err = ERR_INIT;
@@ -121,9 +140,13 @@ static int boot(int argc, char **argv)
 		status = print_help(NULL, false);
 		goto out;
 	}
+	if (vm_config_controlled(&cfg)) {
+		status = boot_controlled(argc, argv);
+		goto out;
+	}
 	if (cfg.verbose)
 		log_set_level(LOG_INFO);
-	vm = vm_build(&cfg, NULL, &err);
+	vm = vm_build(&cfg, NULL, NULL, &err);
 	if (vm == NULL) {
 		status = fail(&err);
 	} else if (cfg.dry_run) {
@@ -148,13 +171,17 @@ static int run(int argc, char **argv)
 
 static int help(int argc, char **argv)
 {
-	static const char *const topics[] = { "boot", "run", NULL };
+	static const char *const topics[] = { "boot", "run", "ctl", NULL };
 	const char *topic = argc > 0 ? argv[0] : "boot", *near;
 
 	if (argc <= 1 && strcmp(topic, "boot") == 0)
 		return print_help(NULL, false);
 	if (argc <= 1 && strcmp(topic, "run") == 0)
 		return print_help(run_options, false);
+	if (argc <= 1 && strcmp(topic, "ctl") == 0) {
+		fputs(ctl_usage, stdout);
+		return flush_stdout();
+	}
 	/* What the Makefile puts into the manual pages. */
 	if (argc == 1 && strcmp(topic, "man-options") == 0)
 		return print_help(NULL, true);
@@ -163,7 +190,7 @@ static int help(int argc, char **argv)
 		return flush_stdout();
 	}
 	near = opt_nearest(topic, topics);
-	log_error("help: there is no topic '%s' (valid: boot, run%s%s%s)", topic,
+	log_error("help: there is no topic '%s' (valid: boot, run, ctl%s%s%s)", topic,
 		  near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
 		  near != NULL ? "'?" : "");
 	return STATUS_CANNOT;
@@ -179,6 +206,28 @@ static void fill_standard_streams(void)
 		if (fcntl(fd, F_GETFD) < 0 &&
 		    open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0)
 			return;
+}
+
+static int ctl(int argc, char **argv)
+{
+	struct err err = ERR_INIT;
+	int status;
+
+	if (argc == 1 && strcmp(argv[0], "--help") == 0) {
+		fputs(ctl_usage, stdout);
+		return flush_stdout();
+	}
+	status = ctl_main(argc, argv, &err);
+	if (status < 0)
+		return fail(&err);
+	return flush_stdout() == 0 ? status : STATUS_CANNOT;
+}
+
+static int list(int argc, char **argv)
+{
+	struct err err = ERR_INIT;
+
+	return ctl_list(argc, argv, &err) < 0 ? fail(&err) : flush_stdout();
 }
 
 static int version(int argc, char **argv)
@@ -207,9 +256,8 @@ static void tune_malloc(void)
 
 int main(int argc, char **argv)
 {
-	static const char *const commands[] = {
-		"boot", "run", "snapshot", "help", "version", NULL
-	};
+	static const char *const commands[] = { "boot", "run",	"snapshot", "ctl",
+						"list", "help", "version",  NULL };
 	const char *near;
 
 	fill_standard_streams();
@@ -226,13 +274,18 @@ int main(int argc, char **argv)
 		return run(argc - 2, argv + 2);
 	if (strcmp(argv[1], "snapshot") == 0)
 		return snapshot_main(argc - 2, argv + 2);
+	if (strcmp(argv[1], "ctl") == 0)
+		return ctl(argc - 2, argv + 2);
+	if (strcmp(argv[1], "list") == 0)
+		return list(argc - 2, argv + 2);
 	if (strcmp(argv[1], "help") == 0)
 		return help(argc - 2, argv + 2);
 	if (strcmp(argv[1], "version") == 0 || strcmp(argv[1], "--version") == 0)
 		return version(argc - 2, argv + 2);
 	near = opt_nearest(argv[1], commands);
-	log_error("unknown command '%s' (valid: boot, run, snapshot, help, version%s%s%s)", argv[1],
-		  near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
-		  near != NULL ? "'?" : "");
+	log_error(
+		"unknown command '%s' (valid: boot, run, snapshot, ctl, list, help, version%s%s%s)",
+		argv[1], near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
+		near != NULL ? "'?" : "");
 	return STATUS_CANNOT;
 }

@@ -442,7 +442,7 @@ static int run_one(struct run *run, void (*running)(struct vm *vm), struct err *
 
 	if (prepare(run, err) < 0)
 		return status;
-	run->vm = vm_build(&run->cfg.vm, &run->user, err);
+	run->vm = vm_build(&run->cfg.vm, &run->user, NULL, err);
 	if (run->vm == NULL)
 		return status;
 	if (run->cfg.vm.dry_run) {

@@ -81,11 +81,18 @@ static void met_breakpoint(struct vcpu *v)
 		loop_post(v->all->m->loop, v->all->debugged);
 }
 
+/* A counter of this thread's own that others may read meanwhile. */
+static void count(uint64_t *counter)
+{
+	__atomic_store_n(counter, *counter + 1, __ATOMIC_RELAXED);
+}
+
 static void handle_io(struct vcpu *v)
 {
 	struct kvm_run *run = v->kvm.run;
 	uint8_t *data = (uint8_t *)run + run->io.data_offset;
 
+	count(run->io.direction == KVM_EXIT_IO_IN ? &v->io_in : &v->io_out);
 	/* String instructions carry many elements, all for the same port. */
 	for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size) {
 		if (run->io.direction == KVM_EXIT_IO_IN)
@@ -111,6 +118,7 @@ static void handle_mmio(struct vcpu *v)
 {
 	struct kvm_run *run = v->kvm.run;
 
+	count(run->mmio.is_write ? &v->mmio_write : &v->mmio_read);
 	if (!run->mmio.is_write)
 		bus_read(&v->all->m->mmio, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
 	else if (run->mmio.phys_addr < v->all->files_from || !in_memory(v, run->mmio.phys_addr))
@@ -170,7 +178,10 @@ static void run(struct vcpu *v)
 {
 	while (atomic_load_explicit(&v->all->want, memory_order_acquire) == VCPUS_RUN) {
 		if (ioctl(v->kvm.fd, KVM_RUN, 0) == 0) {
-			v->exits++;
+			unsigned reason = v->kvm.run->exit_reason;
+
+			count(&v->exits);
+			count(&v->exits_by[reason < VCPU_REASONS - 1 ? reason : VCPU_REASONS - 1]);
 			handle_exit(v);
 			continue;
 		}

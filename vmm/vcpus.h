@@ -21,6 +21,9 @@
 #include "vmm/base/err.h"
 #include "vmm/base/loop.h"
 
+/* Exits by reason: those of KVM_EXIT_* below the last element, which has all others. */
+#define VCPU_REASONS 40
+
 enum vcpu_end {
 	VCPU_END_NONE,
 	VCPU_END_TRIPLE_FAULT, /* KVM_EXIT_SHUTDOWN */
@@ -36,7 +39,10 @@ struct vcpu {
 	pthread_t thread;
 	bool started;
 	enum vcpu_end end;
-	uint64_t exits; /* to user space; written by the thread */
+	/* Written by the thread, read by others at any time. */
+	uint64_t exits; /* to user space */
+	uint64_t exits_by[VCPU_REASONS];
+	uint64_t io_in, io_out, mmio_read, mmio_write; /* exits */
 	bool frozen;	/* parked also while others run; see vcpus_freeze() */
 	bool debug_hit; /* it met KVM_EXIT_DEBUG, which @debug tells of; cleared by who handles it
 			 */

@@ -165,7 +165,10 @@ static int build(struct vm *vm, struct err *err)
 	if (make_cmdline(vm, err) < 0)
 		return -err->code;
 	m->cfg = &vm->machine_cfg;
-	vm->loop = loop_new(err);
+	if (vm->loop == NULL) {
+		vm->own_loop = true;
+		vm->loop = loop_new(err);
+	}
 	if (vm->loop == NULL || watch_signals(vm, err) < 0)
 		return -err->code;
 	if (m->cfg->serial && open_serial(vm, err) < 0)
@@ -207,7 +210,8 @@ static int build(struct vm *vm, struct err *err)
 	return 0;
 }
 
-struct vm *vm_build(const struct vm_config *cfg, struct vm_user *user, struct err *err)
+struct vm *vm_build(const struct vm_config *cfg, struct vm_user *user, struct loop *loop,
+		    struct err *err)
 {
 	struct vm *vm = calloc(1, sizeof(*vm));
 
@@ -217,6 +221,7 @@ struct vm *vm_build(const struct vm_config *cfg, struct vm_user *user, struct er
 	}
 	vm->cfg = cfg;
 	vm->user = user;
+	vm->loop = loop;
 	vm->signals.fd = -1;
 	vm->m.kvm = (struct kvm){ .fd = -1, .vm_fd = -1 };
 	vm->m.mem.fd = -1;
@@ -228,31 +233,42 @@ struct vm *vm_build(const struct vm_config *cfg, struct vm_user *user, struct er
 	return vm;
 }
 
-int vm_run(struct vm *vm)
+int vm_start(struct vm *vm, struct err *err)
 {
-	struct err err = ERR_INIT;
-	int status;
-
-	if (vcpus_start(&vm->cpus, &err) < 0 || chardevs_start(&vm->chardevs, &err) < 0) {
-		log_error("%s", err.msg);
-		return STATUS_CANNOT;
-	}
+	if (vcpus_start(&vm->cpus, err) < 0 || chardevs_start(&vm->chardevs, err) < 0)
+		return -err->code;
 	vm_start_limits(vm);
 	if (gdb_holds(vm->gdb)) /* said even without --verbose: nothing else happens */
 		log_warn("the guest waits for a debugger at %s", vm->cfg->gdb.to);
 	else
 		vcpus_resume(&vm->cpus);
-	if (vm->cfg->snapshot != NULL && !vm->cfg->restore.paused)
-		(void)vm_resume(vm, &err);
-	status = loop_run(vm->loop);
+	if (vm->cfg->snapshot != NULL && !vm->cfg->restore.paused && vm_resume(vm, err) < 0)
+		return -err->code;
+	vm_tell(vm, VM_STARTED);
+	return 0;
+}
+
+int vm_finish(struct vm *vm, int result)
+{
 	vcpus_pause(&vm->cpus);
-	gdb_ended(vm->gdb, status);
+	gdb_ended(vm->gdb, result);
 	/* Whoever ended the VM by force does not wait for the reader of its output either. */
 	chardevs_drain(&vm->chardevs, vm->stops < 2, vm->signals.fd);
 	for (unsigned i = 0; i < vm->cpus.n; i++)
 		log_info("vCPU %u: %llu exits to the monitor", i,
 			 (unsigned long long)vm->cpus.vcpu[i].exits);
-	return status >= 0 ? status : STATUS_CANNOT;
+	return result >= 0 ? result : STATUS_CANNOT;
+}
+
+int vm_run(struct vm *vm)
+{
+	struct err err = ERR_INIT;
+
+	if (vm_start(vm, &err) < 0) {
+		log_error("%s", err.msg);
+		return STATUS_CANNOT;
+	}
+	return vm_finish(vm, loop_run(vm->loop));
 }
 
 void vm_free(struct vm *vm)
@@ -279,7 +295,8 @@ void vm_free(struct vm *vm)
 	if (vm->loop != NULL) {
 		loop_unpost(vm->loop, &vm->report_work);
 		loop_unpost(vm->loop, &vm->end_work);
-		loop_free(vm->loop);
+		if (vm->own_loop)
+			loop_free(vm->loop);
 	}
 	if (vm->mask_set)
 		pthread_sigmask(SIG_SETMASK, &vm->old_mask, NULL);

@@ -22,6 +22,28 @@ enum exit_status {
 
 struct vm;
 
+/* What happens to a VM, for those who only want to know. */
+enum vm_event {
+	VM_STARTED,
+	VM_PAUSED,
+	VM_RESUMED,
+	VM_RESET,	 /* it begins anew */
+	VM_STOPPING,	 /* the power button was pressed */
+	VM_POWEROFF,	 /* by the guest */
+	VM_PANICKED,	 /* its kernel is dead */
+	VM_CRASH_KERNEL, /* its kernel panicked and runs another one */
+	VM_DIED,	 /* triple fault, KVM internal error */
+	VM_HANGS,	 /* nothing for --hang-timeout */
+	VM_TIMEOUT,	 /* --timeout reached */
+	VM_SNAPSHOT,	 /* one was made */
+	VM_EVENTS,
+};
+
+struct vm_watcher {
+	/* Main thread. It may not free the VM, nor run it. */
+	void (*event)(struct vm_watcher *watcher, enum vm_event event);
+};
+
 /* Who runs a VM for a purpose of its own (`vmm run`). All on the main thread. */
 struct vm_user {
 	/* The devices are there; make more character devices, if you like. 0 or -code. */
@@ -39,14 +61,34 @@ struct vm_user {
 
 /*
  * Build everything, up to the point where the guest could run: the recipe in vm.c. NULL
- * with @err filled, and nothing left behind, when any step fails. @cfg is borrowed, as is
- * @user, which may be NULL.
+ * with @err filled, and nothing left behind, when any step fails. @cfg is borrowed, as are
+ * @user, which may be NULL, and @loop; NULL: it makes a loop of its own.
  */
-struct vm *vm_build(const struct vm_config *cfg, struct vm_user *user, struct err *err);
+struct vm *vm_build(const struct vm_config *cfg, struct vm_user *user, struct loop *loop,
+		    struct err *err);
 /* Run the guest until it ends; returns the program's exit status. Once. */
 int vm_run(struct vm *vm);
+/*
+ * The parts of that, for the owner of the loop: let it run, then loop_run(), then vm_finish() with
+ * what that returned, which gives the exit status. vm_start() returns 0 or -code; when it fails
+ * the VM is good for vm_free() only.
+ */
+int vm_start(struct vm *vm, struct err *err);
+int vm_finish(struct vm *vm, int result);
 /* End the guest: vm_run() returns @status. The first of several counts. Main thread. */
 void vm_end(struct vm *vm, int status);
+/* From now on @watcher (borrowed; NULL: nobody) hears of what happens. */
+void vm_watch(struct vm *vm, struct vm_watcher *watcher);
+/* As SIGTERM does: press the power button, and end the guest after --stop-timeout. Main thread. */
+void vm_stop(struct vm *vm);
+/* Press the power button, no more. */
+void vm_power_button(struct vm *vm);
+/* Begin anew, as when the guest reboots. Main thread. */
+void vm_reset(struct vm *vm);
+/* A non-maskable interrupt for every vCPU. Main thread. */
+void vm_nmi(struct vm *vm);
+/* Send magic SysRq @key to the guest's console. False: there is none, or it has no room. */
+bool vm_sysrq(struct vm *vm, char key);
 /* A sign of life, as output is: for --hang-timeout. */
 void vm_lives(struct vm *vm);
 /*

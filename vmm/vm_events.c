@@ -40,6 +40,17 @@ void vm_end(struct vm *vm, int status)
 	end(vm, status);
 }
 
+void vm_watch(struct vm *vm, struct vm_watcher *watcher)
+{
+	vm->watcher = watcher;
+}
+
+void vm_tell(struct vm *vm, enum vm_event event)
+{
+	if (vm->watcher != NULL)
+		vm->watcher->event(vm->watcher, event);
+}
+
 void vm_lives(struct vm *vm)
 {
 	vm->printed++;
@@ -83,7 +94,7 @@ static void died(struct vm *vm, int status, int signal)
 	end(vm, status);
 }
 
-static void reset(struct vm *vm)
+void vm_reset(struct vm *vm)
 {
 	struct kvm_vcpu *vcpus[MACHINE_CPUS_MAX];
 	struct err err = ERR_INIT;
@@ -107,6 +118,7 @@ static void reset(struct vm *vm)
 		return;
 	}
 	log_info("the guest reboots");
+	vm_tell(vm, VM_RESET);
 	gdb_guest_reset(vm->gdb);
 	if (!gdb_holds(vm->gdb))
 		vcpus_resume(&vm->cpus);
@@ -116,6 +128,8 @@ static void guest_resets(struct vm *vm)
 {
 	bool panicked = panic_watch_panicked(&vm->panic);
 
+	if (panicked)
+		vm_tell(vm, VM_PANICKED);
 	if (panicked && !vm->cfg->reboot) {
 		log_error("the guest's kernel panicked");
 		died(vm, STATUS_PANIC, SIGNAL_PANIC);
@@ -124,7 +138,7 @@ static void guest_resets(struct vm *vm)
 	} else {
 		if (panicked)
 			write_core(vm);
-		reset(vm);
+		vm_reset(vm);
 	}
 }
 
@@ -153,12 +167,15 @@ static void handle_reports(struct loop_work *work)
 		end(vm, (int)(atomic_load(&vm->debug_status) & 0xff));
 	} else if (reported & BIT(MACHINE_POWEROFF)) {
 		log_info("the guest powered off");
+		vm_tell(vm, VM_POWEROFF);
 		end(vm, STATUS_POWEROFF);
 	} else if (reported & BIT(MACHINE_RESET)) {
 		guest_resets(vm);
 	} else {
-		if (reported & BIT(MACHINE_CRASHLOADED))
+		if (reported & BIT(MACHINE_CRASHLOADED)) {
 			log_warn("the guest's kernel panicked and runs its crash kernel");
+			vm_tell(vm, VM_CRASH_KERNEL);
+		}
 		if (reported & BIT(MACHINE_PANICKED))
 			panic_watch_reported(&vm->panic);
 	}
@@ -180,6 +197,7 @@ void vm_panic_dead(struct panic_watch *watch)
 		return;
 	}
 	log_error("the guest's kernel panicked");
+	vm_tell(vm, VM_PANICKED);
 	died(vm, STATUS_PANIC, SIGNAL_PANIC);
 }
 
@@ -200,6 +218,7 @@ static void handle_vcpu_end(struct loop_work *work)
 			log_error("the guest died: KVM cannot run it on");
 		arch_dump_vcpu(&vm->m, &v->kvm);
 	}
+	vm_tell(vm, VM_DIED);
 	died(vm, STATUS_DIED, SIGNAL_DIED);
 }
 
@@ -214,9 +233,33 @@ static void stop_guest(struct vm *vm, int sig)
 	vm->stop_signal = sig;
 	if (vm->user == NULL || !vm->user->signalled(vm->user, sig)) {
 		log_info("signal %d: pressing the power button", sig);
-		arch_power_button(&vm->m);
+		vm_power_button(vm);
 	}
+	vm_tell(vm, VM_STOPPING);
 	loop_arm(vm->loop, &vm->stop, vm->cfg->stop_timeout_ns);
+}
+
+void vm_stop(struct vm *vm)
+{
+	if (vm->stops == 0)
+		stop_guest(vm, SIGTERM);
+	else
+		vm_power_button(vm);
+}
+
+void vm_power_button(struct vm *vm)
+{
+	arch_power_button(&vm->m);
+}
+
+void vm_nmi(struct vm *vm)
+{
+	vcpus_nmi(&vm->cpus);
+}
+
+bool vm_sysrq(struct vm *vm, char key)
+{
+	return chardevs_sysrq(&vm->chardevs, key);
 }
 
 /* Somebody waits to write to a file that is mapped into the guest; see gmem.h. */
@@ -310,6 +353,7 @@ static void timeout_expired(struct loop_timer *timer)
 		return;
 	}
 	log_error("--timeout is reached: ending the guest");
+	vm_tell(vm, VM_TIMEOUT);
 	show_where(vm);
 	died(vm, STATUS_TIMEOUT, 0);
 }
@@ -351,8 +395,10 @@ static void hang_expired(struct loop_timer *timer)
 		loop_arm(vm->loop, timer, vm->cfg->hang_timeout_ns);
 		return;
 	}
-	if (!vm->hangs)
+	if (!vm->hangs) {
 		log_error("no output for --hang-timeout: the guest hangs");
+		vm_tell(vm, VM_HANGS);
+	}
 	vm->hangs = true;
 	if (ask(vm)) {
 		loop_arm(vm->loop, timer, KEY_NS);
@@ -413,7 +459,7 @@ static void gdb_quit(struct gdb_host *host)
 
 static void gdb_reset(struct gdb_host *host)
 {
-	reset(container_of(host, struct vm, gdb_host));
+	vm_reset(container_of(host, struct vm, gdb_host));
 }
 
 void vm_events_init(struct vm *vm)

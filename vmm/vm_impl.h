@@ -23,9 +23,11 @@ struct vm_snapshot_ref {
 struct vm {
 	const struct vm_config *cfg;
 	struct vm_user *user;		   /* or NULL */
+	struct vm_watcher *watcher;	   /* or NULL */
 	struct machine_config machine_cfg; /* with the effective command line */
 	char *cmdline;
 	struct loop *loop;
+	bool own_loop;
 	struct machine m;
 	struct virtio_host host;
 	struct vm_devices devices;
@@ -68,6 +70,8 @@ void vm_events_init(struct vm *vm);
 
 /* vCPUs are stopped: what devices have reported (a reset, say) is done now and not later. */
 void vm_settle(struct vm *vm);
+/* Tell who watches. */
+void vm_tell(struct vm *vm, enum vm_event event);
 
 /* The kernel is dead: what vm->panic calls. */
 void vm_panic_dead(struct panic_watch *watch);

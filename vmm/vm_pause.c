@@ -68,6 +68,7 @@ int vm_pause(struct vm *vm, struct err *err)
 	vm_devices_quiesce(&vm->devices, vm->loop);
 	stop_limits(vm);
 	vm->paused = true;
+	vm_tell(vm, VM_PAUSED);
 	log_info("the guest is paused");
 	return 0;
 }
@@ -83,6 +84,7 @@ int vm_resume(struct vm *vm, struct err *err)
 		arch_tell_paused(&vm->cpus.vcpu[i].kvm);
 	restart_limits(vm);
 	vcpus_continue(&vm->cpus);
+	vm_tell(vm, VM_RESUMED);
 	log_info("the guest goes on");
 	return 0;
 }

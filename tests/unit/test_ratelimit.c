@@ -18,6 +18,24 @@ START_TEST(test_no_limit)
 }
 END_TEST
 
+START_TEST(test_once)
+{
+	struct ratelimit_config cfg = { .rate = 1000, .burst = 100, .once = 500 };
+	struct ratelimit rl;
+	uint64_t now = 7 * S;
+
+	ratelimit_set(&rl, &cfg, now);
+	for (int i = 0; i < 5; i++)
+		ck_assert_uint_eq(ratelimit_take(&rl, 100, now), 0);
+	/* Then as without. */
+	ck_assert_uint_eq(ratelimit_take(&rl, 100, now), 0);
+	ck_assert_uint_eq(ratelimit_take(&rl, 10, now), 10 * MS);
+	/* They do not come again. */
+	ck_assert_uint_eq(ratelimit_take(&rl, 100, now + 100 * S), 0);
+	ck_assert_uint_eq(ratelimit_take(&rl, 10, now + 100 * S), 10 * MS);
+}
+END_TEST
+
 START_TEST(test_rate)
 {
 	struct ratelimit rl;
@@ -121,6 +139,7 @@ int main(void)
 	TCase *tc = tcase_create("all");
 
 	tcase_add_test(tc, test_no_limit);
+	tcase_add_test(tc, test_once);
 	tcase_add_test(tc, test_rate);
 	tcase_add_test(tc, test_debt);
 	tcase_add_test(tc, test_return);

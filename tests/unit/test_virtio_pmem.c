@@ -20,6 +20,7 @@
 struct pmem_options {
 	char *path;
 	bool ro;
+	char *id;
 };
 
 static struct driver d;
@@ -65,7 +66,7 @@ static void teardown(void)
 
 static void make(bool ro)
 {
-	struct pmem_options o = { path, ro };
+	struct pmem_options o = { path, ro, NULL };
 
 	vdev = ops->create(&o, 1, 0, &d.host, &err);
 	ck_assert_msg(vdev != NULL, "%s", err.msg);
@@ -75,7 +76,7 @@ static void make(bool ro)
 
 static void refuse(bool ro, const char *why)
 {
-	struct pmem_options o = { path, ro };
+	struct pmem_options o = { path, ro, NULL };
 
 	err = (struct err)ERR_INIT;
 	ck_assert_ptr_null(ops->create(&o, 1, 0, &d.host, &err));

@@ -790,6 +790,7 @@ END_TEST
 struct vhost_user_options {
 	const char *type, *socket, *tag, *mac;
 	uint64_t queues, queue_size, mtu;
+	char *id;
 };
 
 START_TEST(options)

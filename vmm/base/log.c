@@ -25,6 +25,7 @@
 #define NS_PER_MS 1000000L
 
 static _Atomic int log_level_ = LOG_WARN;
+static atomic_bool log_show_level_;
 static _Atomic int log_fd_ = STDERR_FILENO;
 static atomic_bool log_raw_;
 static _Atomic uint64_t log_dropped_; /* lines since the reader stopped reading */
@@ -37,6 +38,11 @@ void log_set_level(enum log_level level)
 bool log_enabled(enum log_level level)
 {
 	return (int)level <= atomic_load_explicit(&log_level_, memory_order_relaxed);
+}
+
+void log_set_show_level(bool show)
+{
+	atomic_store(&log_show_level_, show);
 }
 
 void log_set_fd(int fd)
@@ -156,7 +162,10 @@ static void say_dropped(void)
 void log_print(enum log_level level, const char *fmt, ...)
 {
 	static const char prefix[] = "vmm: ";
-	const size_t head = sizeof(prefix) - 1;
+	static const char *const names[] = { "error: ", "warning: ", "info: ", "debug: " };
+	bool show = atomic_load_explicit(&log_show_level_, memory_order_relaxed);
+	const char *name = show ? names[level] : "";
+	const size_t head = sizeof(prefix) - 1 + strlen(name);
 	const size_t room = LOG_LINE_MAX - 2; /* for "\r\n" */
 	int saved_errno = errno;
 	char buf[LOG_LINE_MAX];
@@ -166,7 +175,7 @@ void log_print(enum log_level level, const char *fmt, ...)
 
 	if (!log_enabled(level) || atomic_load(&log_fd_) < 0)
 		return;
-	memcpy(buf, prefix, head);
+	stpcpy(stpcpy(buf, prefix), name);
 	va_start(ap, fmt);
 	n = vsnprintf(buf + head, room - head, fmt, ap);
 	va_end(ap);

@@ -34,6 +34,8 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 void log_set_level(enum log_level level);
 /* Is @level shown? For work that is done only to be logged. */
 bool log_enabled(enum log_level level);
+/* Begin lines with their level, "vmm: warning: ...". */
+void log_set_show_level(bool show);
 /* Write to @fd (borrowed, default 2) from now on; -1: nowhere. */
 void log_set_fd(int fd);
 /* The terminal is in raw mode: end lines with "\r\n". */

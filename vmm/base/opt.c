@@ -478,6 +478,34 @@ int opt_check_unique(const struct opt *opt, const struct opt_list *list, struct 
 	return 0;
 }
 
+int opt_set_use(const struct opt *table, void *config, const char *name, size_t index,
+		const char *key, const char *value, struct err *err)
+{
+	const struct opt *opt = find_exact(table, name, strlen(name));
+	const struct opt_key *k = opt != NULL ? opt_find_key(opt, key, strlen(key)) : NULL;
+	struct opt_list *list;
+
+	if (k == NULL || !opt_is_list(opt))
+		return err_set(err, EINVAL, "no option %s has %s", name, key);
+	list = (struct opt_list *)((char *)config + opt->offset);
+	if (index >= list->n)
+		return err_set(err, EINVAL, "%s was given %zu times", name, list->n);
+	return opt_set_text(opt, k, (char *)list->items + index * opt->size, value, err);
+}
+
+void opt_clear(const struct opt *table, void *config, const char *name)
+{
+	const struct opt *opt = find_exact(table, name, strlen(name));
+	struct opt_list *list;
+
+	if (opt == NULL || !opt_is_list(opt))
+		return;
+	list = (struct opt_list *)((char *)config + opt->offset);
+	for (size_t i = 0; i < list->n; i++)
+		free_strings(opt, (char *)list->items + i * opt->size);
+	list->n = 0;
+}
+
 void opt_free(const struct opt *table, void *config)
 {
 	for (const struct opt *opt = table; opt->name != NULL; opt++) {

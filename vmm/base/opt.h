@@ -115,6 +115,13 @@ int opt_parse(const struct opt *table, void *config, int argc, char *const *argv
 int opt_apply(const struct opt *table, void *config, const char *name, const char *value,
 	      struct err *err);
 
+/* Set @key of use @index of the repeatable option @name anew, from @value as on the command line.
+ */
+int opt_set_use(const struct opt *table, void *config, const char *name, size_t index,
+		const char *key, const char *value, struct err *err);
+/* Forget all uses of the repeatable option @name. */
+void opt_clear(const struct opt *table, void *config, const char *name);
+
 /*
  * The whole config as a new JSON object, or NULL when out of memory. Left out are hidden
  * options, strings that are NULL, options not given that have a required key, and numbers

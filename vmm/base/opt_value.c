@@ -303,7 +303,7 @@ const char *opt_nearest(const char *word, const char *const *words)
 int opt_unknown(const char *what, const char *word, const char *const *words, struct err *err)
 {
 	const char *nearest = opt_nearest(word, words);
-	char valid[256];
+	char valid[400];
 
 	opt_list_text(words, valid, sizeof(valid));
 	if (nearest == NULL)

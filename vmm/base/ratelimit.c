@@ -23,6 +23,13 @@ void ratelimit_init(struct ratelimit *rl, uint64_t rate, uint64_t burst, uint64_
 	rl->burst = burst != 0 ? least(burst, RATELIMIT_MAX) : rl->rate;
 	rl->level = (int64_t)rl->burst;
 	rl->at_ns = now_ns;
+	rl->once = 0;
+}
+
+void ratelimit_set(struct ratelimit *rl, const struct ratelimit_config *cfg, uint64_t now_ns)
+{
+	ratelimit_init(rl, cfg->rate, cfg->burst, now_ns);
+	rl->once = cfg->once;
 }
 
 static void fill(struct ratelimit *rl, uint64_t now_ns)
@@ -49,6 +56,11 @@ uint64_t ratelimit_take(struct ratelimit *rl, uint64_t units, uint64_t now_ns)
 
 	if (rl->rate == 0 || units == 0)
 		return 0;
+	if (rl->once >= units) {
+		rl->once -= units;
+		rl->at_ns = now_ns > rl->at_ns ? now_ns : rl->at_ns; /* nothing comes meanwhile */
+		return 0;
+	}
 	fill(rl, now_ns);
 	units = least(units, RATELIMIT_MAX);
 	need = (int64_t)least(units, rl->burst);
