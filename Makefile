@@ -27,12 +27,12 @@ BUILD	:= build
 OBJ	:= $(BUILD)/$(VARIANT)
 
 LIB_SRC	:= $(filter-out vmm/main.c,$(wildcard vmm/*.c)) \
-	   $(wildcard vmm/base/*.c devices/*.c firmware/*.c arch/$(ARCH)/*.c)
+	   $(wildcard vmm/*/*.c devices/*.c firmware/*.c arch/$(ARCH)/*.c)
 # The HTTP parser of Node.js comes as C source, in the package node-llhttp: for a static program, and
 # for one with sanitizers.
 LLHTTP	:= /usr/share/llhttp
 LLHTTP_FLAGS := -I/usr/share/include/llhttp -DLLHTTP_STRICT_MODE=1
-LIB_OBJ	:= $(LIB_SRC:%.c=$(OBJ)/%.o) $(OBJ)/vmm/agent_image.o \
+LIB_OBJ	:= $(LIB_SRC:%.c=$(OBJ)/%.o) $(OBJ)/vmm/run/agent_image.o \
 	   $(patsubst %,$(OBJ)/llhttp/%.o,llhttp api http)
 LIB	:= $(OBJ)/libvmm.a
 UNIT	:= $(patsubst tests/unit/%.c,$(OBJ)/unit/%,$(wildcard tests/unit/test_*.c))
@@ -89,7 +89,7 @@ $(AGENT): $(wildcard guest/agent/*.c guest/agent/*.h) guest/agent.h Makefile
 	@mkdir -p $(@D)
 	$(Q)$(AGENT_CC) $(AGENT_CFLAGS) -s -o $@ $(filter %.c,$^)
 
-$(OBJ)/vmm/agent_image.o: vmm/agent_image.S $(AGENT)
+$(OBJ)/vmm/run/agent_image.o: vmm/run/agent_image.S $(AGENT)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -DAGENT='"$(AGENT)"' -c -o $@ $<
 
@@ -147,7 +147,7 @@ install: $(BUILD)/vmm $(BUILD)/vmm.1 $(BUILD)/vmm-run.1 $(BUILD)/vmm-ctl.1
 	install -D -m 644 $(BUILD)/vmm.1 $(DESTDIR)$(PREFIX)/share/man/man1/vmm.1
 	install -D -m 644 $(BUILD)/vmm-run.1 $(DESTDIR)$(PREFIX)/share/man/man1/vmm-run.1
 	install -D -m 644 $(BUILD)/vmm-ctl.1 $(DESTDIR)$(PREFIX)/share/man/man1/vmm-ctl.1
-	install -D -m 644 vmm/api.yaml $(DESTDIR)$(PREFIX)/share/vmm/api.yaml
+	install -D -m 644 vmm/api/api.yaml $(DESTDIR)$(PREFIX)/share/vmm/api.yaml
 
 # Packages: to build, to test, for the testbed. Installed only when one is missing.
 DEPS	:= gcc make libc6-dev linux-libc-dev libelf-dev zlib1g-dev libjansson-dev liburing-dev node-llhttp \

@@ -12,7 +12,7 @@
 #include "vmm/config.h"
 #include "vmm/devices.h"
 #include "vmm/dump.h"
-#include "vmm/snapshot.h"
+#include "vmm/snapshot/snapshot.h"
 
 #define MIB (1ULL << 20)
 #define TIB (1ULL << 40)

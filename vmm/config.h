@@ -9,7 +9,7 @@
 #include "arch/arch.h"
 #include "devices/chardev.h"
 #include "vmm/base/opt.h"
-#include "vmm/gdb.h"
+#include "vmm/gdb/gdb.h"
 
 /* Kinds of virtio devices there can be. */
 #define VM_KINDS_MAX 32

@@ -6,7 +6,7 @@
 #include <string.h>
 #include "vmm/config.h"
 #include "vmm/devices.h"
-#include "vmm/snapshot.h"
+#include "vmm/snapshot/snapshot.h"
 
 json_t *vm_config_restore(struct vm_config *cfg, struct err *err)
 {

@@ -11,12 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "vmm/api.h"
+#include "vmm/api/api.h"
 #include "vmm/base/log.h"
 #include "vmm/config.h"
-#include "vmm/ctl.h"
-#include "vmm/run.h"
-#include "vmm/snapshot.h"
+#include "vmm/api/ctl.h"
+#include "vmm/run/run.h"
+#include "vmm/snapshot/snapshot.h"
 #include "vmm/vm.h"
 
 static const char usage[] =

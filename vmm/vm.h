@@ -104,7 +104,8 @@ bool vm_paused(const struct vm *vm);
 
 /*
  * Save a paused VM, which stays paused. Files that are there are replaced when the new ones are
- * complete and on disk, not before: see snapshot.c. 0 or -code with a sentence for a person.
+ * complete and on disk, not before: see snapshot/snapshot.c. 0 or -code with a sentence for a
+ * person.
  */
 int vm_snapshot(struct vm *vm, const struct snapshot_config *cfg, struct err *err);
 

@@ -9,7 +9,7 @@
 #include <signal.h>
 #include "arch/arch.h"
 #include "vmm/devices.h"
-#include "vmm/gdb.h"
+#include "vmm/gdb/gdb.h"
 #include "vmm/panic.h"
 #include "vmm/vcpus.h"
 #include "vmm/vm.h"

@@ -17,7 +17,7 @@
 #include <string.h>
 #include <sys/utsname.h>
 #include "vmm/base/log.h"
-#include "vmm/snapshot.h"
+#include "vmm/snapshot/snapshot.h"
 #include "vmm/vm_impl.h"
 
 int vm_restore_memory(struct vm *vm, struct err *err)

@@ -3,8 +3,8 @@
  * Saving a paused VM.
  *
  * The state is collected first, as it may be refused (a shared folder in use), and is small; then
- * memory is written, straight from the guest's pages. snapshot.c has the files and the order in
- * which they take the place of those before them.
+ * memory is written, straight from the guest's pages. snapshot/snapshot.c has the files and the
+ * order in which they take the place of those before them.
  *
  * Diffs. Which pages changed is known from KVM's dirty log and from the monitor's own marks
  * (gmem.h) when --mem track is on: both begin with the VM, and what they say is collected in
@@ -21,7 +21,7 @@
 #include <sys/utsname.h>
 #include <time.h>
 #include "vmm/base/log.h"
-#include "vmm/snapshot.h"
+#include "vmm/snapshot/snapshot.h"
 #include "vmm/vm_impl.h"
 
 /* --- What changed --- */

@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "vmm/base/util.h"
-#include "vmm/run_channel.h"
+#include "vmm/run/channel.h"
 
 #define must(x) ((x) ? (void)0 : (fputs("not true: " #x "\n", stderr), abort()))
 

@@ -8,7 +8,7 @@
  */
 #include <string.h>
 #include "tests/fuzz/fuzz.h"
-#include "vmm/gdb_session.h"
+#include "vmm/gdb/session.h"
 
 #define CPUS 5
 #define REGS 30

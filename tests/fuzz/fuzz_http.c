@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "tests/fuzz/fuzz.h"
-#include "vmm/api_impl.h"
+#include "vmm/api/impl.h"
 
 static struct http_server server;
 static struct api api;

@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 #include "tests/fuzz/fuzz.h"
-#include "vmm/ktap.h"
+#include "vmm/run/ktap.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -8,8 +8,8 @@
 #include <unistd.h>
 #include "tests/fuzz/fuzz.h"
 #include "vmm/base/util.h"
-#include "vmm/run_channel.h"
-#include "vmm/run_log.h"
+#include "vmm/run/channel.h"
+#include "vmm/run/log.h"
 
 struct agent {
 	struct run_events ev;

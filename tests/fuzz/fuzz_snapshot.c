@@ -9,7 +9,7 @@
 #include <unistd.h>
 #include "tests/fuzz/fuzz.h"
 #include "vmm/config.h"
-#include "vmm/snapshot.h"
+#include "vmm/snapshot/snapshot.h"
 
 /* CRC-64/XZ, bit by bit. */
 static uint64_t crc64(const uint8_t *p, size_t len)

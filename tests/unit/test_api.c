@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "vmm/api_impl.h"
+#include "vmm/api/impl.h"
 
 static struct api api;
 static char dir[] = "/tmp/vmm-api-XXXXXX";

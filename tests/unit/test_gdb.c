@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "vmm/gdb_session.h"
+#include "vmm/gdb/session.h"
 
 #define CPUS	3
 #define REGS	22

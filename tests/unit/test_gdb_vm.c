@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include "vmm/gdb_vm.h"
+#include "vmm/gdb/vm.h"
 
 #define NCPUS 3
 

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include "vmm/http.h"
+#include "vmm/api/http.h"
 
 #define BODY_MAX 1000
 

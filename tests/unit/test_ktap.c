@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "vmm/ktap.h"
+#include "vmm/run/ktap.h"
 
 /* All of @text, in pieces of @piece bytes. */
 static struct ktap *parse_pieces(enum ktap_source source, const char *text, size_t piece)

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "vmm/metrics.h"
+#include "vmm/api/metrics.h"
 
 static struct metrics m;
 static int a, b;

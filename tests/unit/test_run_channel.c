@@ -8,7 +8,7 @@
 #include <unistd.h>
 #include "tests/unit/device_util.h"
 #include "vmm/base/util.h"
-#include "vmm/run_channel.h"
+#include "vmm/run/channel.h"
 
 static struct {
 	struct run_events ev;

@@ -8,7 +8,7 @@
 #include <unistd.h>
 #include "guest/agent.h"
 #include "tests/unit/device_util.h"
-#include "vmm/run_kernel.h"
+#include "vmm/run/kernel.h"
 
 static char dir[] = "/tmp/test_run_kernel.XXXXXX";
 static char kernel[64];

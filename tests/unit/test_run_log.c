@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <unistd.h>
 #include "tests/unit/device_util.h"
-#include "vmm/run_log.h"
+#include "vmm/run/log.h"
 
 static struct err err;
 

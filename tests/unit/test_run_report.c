@@ -11,8 +11,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "vmm/run_glob.h"
-#include "vmm/run_report.h"
+#include "vmm/run/glob.h"
+#include "vmm/run/report.h"
 
 static char dir[64];
 

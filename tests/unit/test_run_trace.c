@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "vmm/run_trace.h"
+#include "vmm/run/trace.h"
 
 static char dir[64];
 static bool tools;

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "vmm/snapshot.h"
+#include "vmm/snapshot/snapshot.h"
 
 #define PAGES 600 /* no multiple of 64 */
 #define RAM   (PAGES * GMEM_PAGE_SIZE)
@@ -190,7 +190,7 @@ START_TEST(a_diff_to_itself_ends)
 }
 END_TEST
 
-/* Steps 1 to 3 of snapshot.c, and a crash after each. */
+/* Steps 1 to 3 of snapshot/snapshot.c, and a crash after each. */
 START_TEST(a_crash_leaves_the_old_or_the_new_one)
 {
 	struct err err = ERR_INIT;

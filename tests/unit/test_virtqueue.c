@@ -608,6 +608,7 @@ int main(void)
 	Suite *suite = suite_create("virtqueue");
 	TCase *tc = tcase_create("all");
 
+	tcase_set_timeout(tc, 120);
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, test_direct);
 	tcase_add_test(tc, test_indirect);
