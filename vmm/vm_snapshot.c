@@ -2,7 +2,7 @@
 /*
  * Saving a paused VM.
  *
- * The state is collected first, as it may be refused (a shared folder in use), and is small; then
+ * The state is collected first, as a device may refuse, and is small; then
  * memory is written, straight from the guest's pages. snapshot/snapshot.c has the files and the
  * order in which they take the place of those before them.
  *
