@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What fuzz targets of virtio devices share: guest memory, a loop, a transport that does nothing but
- * look at what it is told, a device made of its option, and queues where the target wants them.
+ * What fuzz targets of virtio devices share: guest memory, a loop, a transport that does nothing
+ * but look at what it is told, a device made of its option, and queues where the target wants them.
  */
 #ifndef TESTS_FUZZ_VIRTIO_FUZZ_H
 #define TESTS_FUZZ_VIRTIO_FUZZ_H
