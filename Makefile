@@ -151,7 +151,7 @@ install: $(BUILD)/vmm $(BUILD)/vmm.1 $(BUILD)/vmm-run.1 $(BUILD)/vmm-ctl.1
 
 # Packages: to build, to test, for the testbed. Installed only when one is missing.
 DEPS	:= gcc make libc6-dev linux-libc-dev libelf-dev zlib1g-dev libjansson-dev liburing-dev node-llhttp \
-	   check musl-tools curl \
+	   check musl-tools curl jq \
 	   acpica-tools clang clang-format shellcheck man-db python3 python3-yaml \
 	   busybox-static e2fsprogs cpio kmod xz-utils zstd lz4 bzip2 flex bison bc perl rsync libssl-dev procps \
 	   passt iproute2
