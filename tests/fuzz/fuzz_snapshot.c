@@ -8,21 +8,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include "tests/fuzz/fuzz.h"
+#include "tests/unit/state_seal.h"
 #include "vmm/config.h"
 #include "vmm/snapshot/snapshot.h"
-
-/* CRC-64/XZ, bit by bit. */
-static uint64_t crc64(const uint8_t *p, size_t len)
-{
-	uint64_t crc = ~0ULL;
-
-	while (len-- > 0) {
-		crc ^= *p++;
-		for (int i = 0; i < 8; i++)
-			crc = crc >> 1 ^ (crc & 1 ? 0xc96c5795d7870f42ULL : 0);
-	}
-	return ~crc;
-}
 
 static void try_config(const struct snapshot *s)
 {
@@ -69,20 +57,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const uint8_t header[12] = "VMMSTATE\1";
 	struct err err = ERR_INIT;
-	uint8_t *file = malloc(sizeof(header) + size + 8);
+	uint8_t *file = malloc(sizeof(header) + size + STATE_SEAL);
 	size_t len = sizeof(header) + size;
 	int fd = memfd_create("state", MFD_CLOEXEC);
 	struct snapshot *s;
 	char path[32];
-	uint64_t crc;
 
 	memcpy(file, header, sizeof(header));
 	if (size > 0)
 		memcpy(file + sizeof(header), data, size);
-	crc = crc64(file, len);
-	for (int i = 0; i < 8; i++)
-		file[len + i] = (uint8_t)(crc >> 8 * i);
-	CHECK(fd >= 0 && write(fd, file, len + 8) == (ssize_t)(len + 8));
+	state_seal(file, len + STATE_SEAL);
+	CHECK(fd >= 0 && write(fd, file, len + STATE_SEAL) == (ssize_t)(len + STATE_SEAL));
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	s = snapshot_open_state(path, &err);
 	if (s != NULL)

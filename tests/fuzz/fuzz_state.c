@@ -6,6 +6,7 @@
  */
 #include <string.h>
 #include "tests/fuzz/fuzz.h"
+#include "tests/unit/state_seal.h"
 #include "vmm/base/state.h"
 
 struct queue {
@@ -84,25 +85,11 @@ static void check(struct device *dev)
 	state_free(s);
 }
 
-/* CRC-64/XZ, bit by bit. */
-static uint64_t crc64(const uint8_t *p, size_t len)
-{
-	uint64_t crc = ~0ULL;
-
-	while (len-- > 0) {
-		crc ^= *p++;
-		for (int i = 0; i < 8; i++)
-			crc = crc >> 1 ^ (crc & 1 ? 0xc96c5795d7870f42ULL : 0);
-	}
-	return ~crc;
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct device dev = { 0 };
 	size_t len = 12 + size;
-	uint8_t *file = malloc(len + 8);
-	uint64_t crc;
+	uint8_t *file = malloc(len + STATE_SEAL);
 
 	/* As it is, without the help below, too. */
 	load(&dev, data, size);
@@ -111,10 +98,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memcpy(file, "VMMSTATE\1\0\0\0", 12);
 	if (size > 0)
 		memcpy(file + 12, data, size);
-	crc = crc64(file, len);
-	for (int i = 0; i < 8; i++)
-		file[len + i] = (uint8_t)(crc >> 8 * i);
-	if (load(&dev, file, len + 8) == 0)
+	state_seal(file, len + STATE_SEAL);
+	if (load(&dev, file, len + STATE_SEAL) == 0)
 		check(&dev);
 	free(file);
 	return 0;

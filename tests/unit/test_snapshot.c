@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "tests/unit/state_seal.h"
 #include "vmm/snapshot/snapshot.h"
 
 #define PAGES 600 /* no multiple of 64 */
@@ -415,7 +416,6 @@ static void put_blob(struct bytes *b, const char *name, const char *text)
 START_TEST(the_first_format_is_read)
 {
 	struct bytes in = { .len = 0 }, file = { .len = 0 };
-	uint64_t crc = ~0ULL;
 	struct err err = ERR_INIT;
 	struct snapshot *s;
 	FILE *out = fopen("first", "we");
@@ -442,12 +442,7 @@ START_TEST(the_first_format_is_read)
 	put(&file, in.len, 4);
 	memcpy(file.data + file.len, in.data, in.len);
 	file.len += in.len;
-	for (size_t i = 0; i < file.len; i++) {
-		crc ^= file.data[i];
-		for (int k = 0; k < 8; k++)
-			crc = crc >> 1 ^ (crc & 1 ? 0xc96c5795d7870f42ULL : 0);
-	}
-	put(&file, ~crc, 8);
+	put(&file, state_crc(file.data, file.len), 8);
 	ck_assert_uint_eq(fwrite(file.data, 1, file.len, out), file.len);
 	fclose(out);
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "tests/unit/state_seal.h"
 #include "vmm/base/state.h"
 
 /* ---- a device ---- */
@@ -96,19 +97,6 @@ static int load_device(struct device *dev, const uint8_t *buf, size_t len, struc
 static uint8_t file[1 << 20];
 static size_t file_len;
 
-/* The checksum bit by bit, independent of the one under test. */
-static uint64_t crc(const uint8_t *p, size_t len)
-{
-	uint64_t c = ~0ULL;
-
-	while (len-- > 0) {
-		c ^= *p++;
-		for (int i = 0; i < 8; i++)
-			c = c >> 1 ^ (c & 1 ? 0xc96c5795d7870f42ULL : 0);
-	}
-	return ~c;
-}
-
 static void put(const void *p, size_t len)
 {
 	ck_assert_uint_le(file_len + len, sizeof(file));
@@ -154,7 +142,7 @@ static void field(uint8_t kind, const char *name, uint32_t len, const void *data
 
 static void seal(void)
 {
-	uint64_t c = crc(file, file_len);
+	uint64_t c = state_crc(file, file_len);
 
 	put_u32((uint32_t)c);
 	put_u32((uint32_t)(c >> 32));
@@ -222,7 +210,7 @@ START_TEST(test_format)
 	seal();
 	ck_assert_uint_eq(len, file_len);
 	ck_assert_mem_eq(data, file, len);
-	ck_assert_uint_eq(crc((const uint8_t *)"123456789", 9), 0x995dc9bbdf1939faULL);
+	ck_assert_uint_eq(state_crc((const uint8_t *)"123456789", 9), 0x995dc9bbdf1939faULL);
 	/* Finished is finished. */
 	ck_assert_int_eq(state_finish(s, &again, &len, &err), 0);
 	ck_assert_uint_eq(len, file_len);

@@ -3,6 +3,7 @@
  * A shared folder saved and loaded with its machine: what the guest knew it knows again, wherever
  * it was moved meanwhile, and nothing else.
  */
+#include "tests/unit/state_seal.h"
 #include "tests/unit/test_virtio_fs.h"
 
 static int state_fn(void *dev, struct state *st)
@@ -281,20 +282,6 @@ START_TEST(many)
 }
 END_TEST
 
-/* The check sum at the end of a saved state: state.h. */
-static void seal(uint8_t *data, size_t len)
-{
-	uint64_t crc = ~0ULL;
-
-	for (size_t i = 0; i < len - 8; i++) {
-		crc ^= data[i];
-		for (int k = 0; k < 8; k++)
-			crc = crc >> 1 ^ (crc & 1 ? 0xc96c5795d7870f42ULL : 0);
-	}
-	for (int i = 0; i < 8; i++)
-		data[len - 8 + i] = (uint8_t)(~crc >> 8 * i);
-}
-
 /* Where the guest could look things up, but written by somebody else. */
 START_TEST(forged_paths)
 {
@@ -320,7 +307,7 @@ START_TEST(forged_paths)
 		at = memmem(saved, len, "d/abcdefghijklmno", 17);
 		ck_assert_ptr_nonnull(at);
 		memcpy(at, forged[i], 17);
-		seal(saved, len);
+		state_seal(saved, len);
 		ck_assert_int_eq(load(share, "", saved, len), 0);
 		free(saved);
 		ck_err(fc_getattr(&c, a, FC_NO_FH, &attr), ESTALE);
@@ -356,7 +343,7 @@ START_TEST(forged_bytes)
 	for (size_t at = 20; at < len - 8; at++) {
 		memcpy(forged, saved, len);
 		forged[at] ^= (uint8_t)(1 + at % 255);
-		seal(forged, len);
+		state_seal(forged, len);
 		st = state_new_load(forged, len, &(struct err)ERR_INIT);
 		if (st != NULL)
 			taken += virtio_state(c.vdev, st) == 0;

@@ -14,6 +14,7 @@
 #include "arch/x86_64/machine.h"
 #include "arch/x86_64/map.h"
 #include "arch/x86_64/msr.h"
+#include "tests/unit/state_seal.h"
 
 #define SKIPPED	  77
 #define NCPUS	  2
@@ -276,20 +277,6 @@ START_TEST(clocks_go_on)
 }
 END_TEST
 
-/* CRC-64/XZ, bit by bit. */
-static void seal(uint8_t *data, size_t len)
-{
-	uint64_t crc = ~0ULL;
-
-	for (size_t i = 0; i < len - 8; i++) {
-		crc ^= data[i];
-		for (int k = 0; k < 8; k++)
-			crc = crc >> 1 ^ (crc & 1 ? 0xc96c5795d7870f42ULL : 0);
-	}
-	crc = ~crc;
-	memcpy(data + len - 8, &crc, 8);
-}
-
 /* Where the payload of field @name is: behind its name and 4 bytes of length. */
 static uint8_t *field(uint8_t *data, size_t len, const char *name)
 {
@@ -306,7 +293,7 @@ static void refused(const char *name, size_t at, uint8_t xor, const char *why)
 	uint8_t *data = save(&a, &len);
 
 	field(data, len, name)[at] ^= xor;
-	seal(data, len);
+	state_seal(data, len);
 	ck_assert_int_lt(load(&b, data, len), 0);
 	ck_assert_msg(strstr(err.msg, why) != NULL, "%s", err.msg);
 	free(data);
@@ -340,7 +327,7 @@ START_TEST(cpus_must_have_what_the_guest_knows)
 	ck_assert_uint_eq(e.function, 7);
 	e.ebx = 0xffffffff;
 	memcpy(at, &e, size);
-	seal(data, len);
+	state_seal(data, len);
 	ck_assert_int_lt(load(&b, data, len), 0);
 	ck_assert_msg(strstr(err.msg, "cpus: this host's CPU or KVM lacks features") != NULL, "%s",
 		      err.msg);
@@ -356,7 +343,7 @@ START_TEST(counts_are_checked)
 
 	/* An MSR that there is not. */
 	memset(msrs, 0xee, 4);
-	seal(data, len);
+	state_seal(data, len);
 	ck_assert_int_lt(load(&b, data, len), 0);
 	ck_assert_msg(strstr(err.msg, "in MSR 0xeeeeeeee") != NULL, "%s", err.msg);
 	free(data);
