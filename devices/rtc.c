@@ -36,6 +36,7 @@
 #include <stdlib.h>
 #include <time.h>
 #include "devices/rtc.h"
+#include "vmm/base/calendar.h"
 #include "vmm/base/util.h"
 
 #define CMOS_SIZE 128
@@ -108,26 +109,6 @@ struct rtc {
 	int64_t last;		 /* guest's time of the last rtc_advance() */
 };
 
-/* --- Calendar --- */
-
-static bool leap_year(int64_t y)
-{
-	return y % 4 == 0 && (y % 100 != 0 || y % 400 == 0);
-}
-
-/* Days from 0000-01-01 to the first day of year @y >= 0. */
-static int64_t year_start(int64_t y)
-{
-	return 365 * y + (y + 3) / 4 - (y + 99) / 100 + (y + 399) / 400;
-}
-
-static int month_days(int64_t y, int month)
-{
-	static const uint8_t days[] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
-
-	return days[month] + (month == 1 && leap_year(y));
-}
-
 /* --- Registers' formats --- */
 
 static bool binary(const struct rtc *rtc)
@@ -179,25 +160,16 @@ static void time_to_regs(struct rtc *rtc, int64_t t)
 {
 	int64_t days = t / SECOND / DAY_S;
 	int second = t / SECOND % DAY_S;
-	int64_t y = days * 400 / 146097; /* at most one off: 146097 days in 400 years */
-	int month = 0, mday;
-
-	while (year_start(y) > days)
-		y--;
-	while (year_start(y + 1) <= days)
-		y++;
-	mday = days - year_start(y);
-	while (mday >= month_days(y, month))
-		mday -= month_days(y, month++);
+	struct calendar_date d = calendar_date(days);
 
 	rtc->cmos[REG_SEC] = encode(rtc, second % 60);
 	rtc->cmos[REG_MIN] = encode(rtc, second / 60 % 60);
 	rtc->cmos[REG_HOUR] = encode_hour(rtc, second / HOUR_S);
 	rtc->cmos[REG_WDAY] = encode(rtc, (days + 6) % 7 + 1);
-	rtc->cmos[REG_MDAY] = encode(rtc, mday + 1);
-	rtc->cmos[REG_MONTH] = encode(rtc, month + 1);
-	rtc->cmos[REG_YEAR] = encode(rtc, y % 100);
-	rtc->cmos[REG_CENTURY] = encode(rtc, y / 100 % 100);
+	rtc->cmos[REG_MDAY] = encode(rtc, d.mday + 1);
+	rtc->cmos[REG_MONTH] = encode(rtc, d.month + 1);
+	rtc->cmos[REG_YEAR] = encode(rtc, d.year % 100);
+	rtc->cmos[REG_CENTURY] = encode(rtc, d.year / 100 % 100);
 }
 
 /* The time the registers say, whole seconds. What is no valid date becomes some date. */
@@ -206,13 +178,13 @@ static int64_t regs_to_time(const struct rtc *rtc)
 	int64_t y = 100 * clamp(decode(rtc, rtc->cmos[REG_CENTURY]), 0, 99) +
 		    clamp(decode(rtc, rtc->cmos[REG_YEAR]), 0, 99);
 	int month = clamp(decode(rtc, rtc->cmos[REG_MONTH]), 1, 12) - 1;
-	int64_t days = year_start(y) + clamp(decode(rtc, rtc->cmos[REG_MDAY]), 1, 31) - 1;
+	int64_t days = calendar_year_start(y) + clamp(decode(rtc, rtc->cmos[REG_MDAY]), 1, 31) - 1;
 	int hour = clamp(decode_hour(rtc, rtc->cmos[REG_HOUR]), 0, 23);
 	int min = clamp(decode(rtc, rtc->cmos[REG_MIN]), 0, 59);
 	int sec = clamp(decode(rtc, rtc->cmos[REG_SEC]), 0, 59);
 
 	for (int m = 0; m < month; m++)
-		days += month_days(y, m);
+		days += calendar_month_days(y, m);
 	return (days * DAY_S + hour * HOUR_S + min * MINUTE_S + sec) * SECOND;
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "vmm/base/calendar.h"
 #include "vmm/base/log.h"
 #include "vmm/snapshot/snapshot.h"
 #include "vmm/vm.h"
@@ -23,33 +24,16 @@ static json_t *hex(uint64_t id)
 	return json_string(text);
 }
 
-static bool is_leap(uint64_t year)
-{
-	return (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-}
-
-static unsigned month_length(uint64_t year, unsigned month)
-{
-	static const uint8_t days[] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
-
-	return days[month] + (month == 1 && is_leap(year));
-}
-
-/* In UTC. By hand, as gmtime_r() reads time zones, which makes the program 110 KiB larger. */
+/* In UTC. */
 static json_t *when(uint64_t ns)
 {
-	uint64_t seconds = ns / 1000000000, days = seconds / 86400, year = 1970;
-	unsigned month = 0, length;
+	int64_t seconds = (int64_t)(ns / 1000000000);
+	struct calendar_date d = calendar_date(calendar_year_start(1970) + seconds / 86400);
+	int second = (int)(seconds % 86400);
 	char text[48];
 
-	for (; days >= (length = 365 + is_leap(year)); year++)
-		days -= length;
-	for (; days >= (length = month_length(year, month)); month++)
-		days -= length;
-	snprintf(text, sizeof(text), "%llu-%02u-%02lluT%02llu:%02llu:%02lluZ",
-		 (unsigned long long)year, month + 1, (unsigned long long)days + 1,
-		 (unsigned long long)seconds / 3600 % 24, (unsigned long long)seconds / 60 % 60,
-		 (unsigned long long)seconds % 60);
+	snprintf(text, sizeof(text), "%lld-%02d-%02dT%02d:%02d:%02dZ", (long long)d.year,
+		 d.month + 1, d.mday + 1, second / 3600, second / 60 % 60, second % 60);
 	return json_string(text);
 }
 
