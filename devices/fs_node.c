@@ -197,6 +197,16 @@ struct fs_node *fs_node_find(const struct fs_nodes *t, const struct fs_key *key)
 	return i != 0 ? &t->node[i] : NULL;
 }
 
+/* Fill slot @node, which is free. */
+static void fill_node(struct fs_nodes *t, struct fs_node *node, uint32_t generation,
+		      const struct fs_key *key, uint32_t type, int fd)
+{
+	*node = (struct fs_node){ .key = *key, .type = type, .fd = fd, .generation = generation };
+	if (++t->used > t->nbuckets && t->nbuckets < t->max)
+		hash_grow(t);
+	hash_insert(t, node);
+}
+
 struct fs_node *fs_node_add(struct fs_nodes *t, const struct fs_key *key, uint32_t type, int fd)
 {
 	struct fs_node *node;
@@ -212,10 +222,7 @@ struct fs_node *fs_node_add(struct fs_nodes *t, const struct fs_key *key, uint32
 	} else {
 		return NULL;
 	}
-	*node = (struct fs_node){ .key = *key, .type = type, .fd = fd, .generation = generation };
-	if (++t->used > t->nbuckets && t->nbuckets < t->max)
-		hash_grow(t);
-	hash_insert(t, node);
+	fill_node(t, node, generation, key, type, fd);
 	return node;
 }
 
@@ -279,6 +286,18 @@ void fs_handles_fini(struct fs_handles *t)
 	*t = (struct fs_handles){ 0 };
 }
 
+static void fill_handle(struct fs_handles *t, struct fs_handle *h, uint32_t generation,
+			uint64_t node, int fd, bool dir)
+{
+	*h = (struct fs_handle){ .fd = fd,
+				 .node = node,
+				 .dir = dir,
+				 .holds = 1,
+				 .open = true,
+				 .generation = generation };
+	t->used++;
+}
+
 struct fs_handle *fs_handle_add(struct fs_handles *t, uint64_t node, int fd, bool dir)
 {
 	struct fs_handle *h;
@@ -294,13 +313,7 @@ struct fs_handle *fs_handle_add(struct fs_handles *t, uint64_t node, int fd, boo
 	} else {
 		return NULL;
 	}
-	*h = (struct fs_handle){ .fd = fd,
-				 .node = node,
-				 .dir = dir,
-				 .holds = 1,
-				 .open = true,
-				 .generation = generation };
-	t->used++;
+	fill_handle(t, h, generation, node, fd, dir);
 	return h;
 }
 
@@ -365,14 +378,13 @@ uint32_t fs_tables_generation(const struct fs_nodes *nodes, const struct fs_hand
 	return top + 1;
 }
 
-void fs_tables_load(struct fs_nodes *nodes, struct fs_handles *handles, uint32_t generation)
+void fs_tables_load(struct fs_nodes *nodes, struct fs_handles *handles)
 {
 	fs_handles_clear(handles);
 	fs_nodes_clear(nodes);
 	nodes->fresh = 2;
 	handles->fresh = 1;
 	nodes->free = handles->free = 0;
-	nodes->loading = handles->loading = generation;
 }
 
 struct fs_node *fs_node_load(struct fs_nodes *t, uint64_t id, const struct fs_key *key,
@@ -386,14 +398,8 @@ struct fs_node *fs_node_load(struct fs_nodes *t, uint64_t id, const struct fs_ke
 	node = &t->node[index];
 	if (index >= t->fresh)
 		t->fresh = index + 1;
-	*node = (struct fs_node){ .key = *key,
-				  .type = type,
-				  .fd = fd,
-				  .nlookup = nlookup,
-				  .generation = (uint32_t)(id >> 32) };
-	if (++t->used > t->nbuckets && t->nbuckets < t->max)
-		hash_grow(t);
-	hash_insert(t, node);
+	fill_node(t, node, (uint32_t)(id >> 32), key, type, fd);
+	node->nlookup = nlookup;
 	return node;
 }
 
@@ -407,22 +413,16 @@ struct fs_handle *fs_handle_load(struct fs_handles *t, uint64_t id, uint64_t nod
 	h = &t->handle[index];
 	if (index >= t->fresh)
 		t->fresh = index + 1;
-	*h = (struct fs_handle){ .fd = fd,
-				 .node = node,
-				 .dir = dir,
-				 .holds = 1,
-				 .open = true,
-				 .generation = (uint32_t)(id >> 32) };
-	t->used++;
+	fill_handle(t, h, (uint32_t)(id >> 32), node, fd, dir);
 	return h;
 }
 
-void fs_tables_loaded(struct fs_nodes *nodes, struct fs_handles *handles)
+void fs_tables_loaded(struct fs_nodes *nodes, struct fs_handles *handles, uint32_t generation)
 {
 	for (uint32_t i = nodes->fresh - 1; i >= 2; i--) {
 		if (nodes->node[i].nlookup > 0)
 			continue;
-		nodes->node[i].generation = nodes->loading;
+		nodes->node[i].generation = generation;
 		nodes->node[i].fd = -1;
 		nodes->node[i].next = nodes->free;
 		nodes->free = i;
@@ -430,7 +430,7 @@ void fs_tables_loaded(struct fs_nodes *nodes, struct fs_handles *handles)
 	for (uint32_t i = handles->fresh - 1; i >= 1; i--) {
 		if (handles->handle[i].open)
 			continue;
-		handles->handle[i].generation = handles->loading;
+		handles->handle[i].generation = generation;
 		handles->handle[i].fd = -1;
 		handles->handle[i].next = handles->free;
 		handles->free = i;

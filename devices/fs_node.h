@@ -47,7 +47,6 @@ struct fs_nodes {
 	uint32_t *bucket; /* [nbuckets], room for as many as nodes; first in its chain */
 	uint32_t nbuckets, half;
 	uint64_t seed;
-	uint32_t loading; /* generation of numbers that are free after loading */
 	size_t node_bytes, bucket_bytes;
 };
 
@@ -91,7 +90,6 @@ struct fs_handle {
 struct fs_handles {
 	struct fs_handle *handle; /* [max + 1]; 0 is none */
 	uint32_t max, fresh, free, used;
-	uint32_t loading;
 	size_t bytes;
 };
 
@@ -115,14 +113,14 @@ void fs_handle_drop(struct fs_handles *t, struct fs_handle *h);
 
 /* Above the generation of any number given out so far. */
 uint32_t fs_tables_generation(const struct fs_nodes *nodes, const struct fs_handles *handles);
-/* Make them empty but for the root, for what is loaded next; later numbers are of @generation. */
-void fs_tables_load(struct fs_nodes *nodes, struct fs_handles *handles, uint32_t generation);
+/* Make them empty but for the root, for what is loaded next. */
+void fs_tables_load(struct fs_nodes *nodes, struct fs_handles *handles);
 /* The node that the guest calls @id, owning @fd. NULL: there is no such number, or it is taken. */
 struct fs_node *fs_node_load(struct fs_nodes *t, uint64_t id, const struct fs_key *key,
 			     uint32_t type, int fd, uint64_t nlookup);
 struct fs_handle *fs_handle_load(struct fs_handles *t, uint64_t id, uint64_t node, int fd,
 				 bool dir);
-/* All is loaded: what was left out is free. */
-void fs_tables_loaded(struct fs_nodes *nodes, struct fs_handles *handles);
+/* All is loaded: what was left out is free, and its next numbers are of @generation. */
+void fs_tables_loaded(struct fs_nodes *nodes, struct fs_handles *handles, uint32_t generation);
 
 #endif

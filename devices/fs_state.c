@@ -17,9 +17,9 @@
  * a forged state gets at nothing that the guest could not look up.
  *
  * Format, in the device's section: what was negotiated; "generation", above that of any number
- * given out; then records, packed one after the other
- * into blobs "nodes0", "nodes1", ... and "handles0", ...; see put_node() and put_handle(). The
- * root is not among them.
+ * given out; then struct node_record, each with its path, and struct handle_record, packed one
+ * after the other into blobs "nodes0", "nodes1", ... and "handles0", .... The root is not among
+ * them.
  *
  * Limits: 128 MiB of records, places of less than PATH_MAX bytes. A mount point that is not shown
  * is known again only as long as it is mounted: when the host has rebooted it is gone.
@@ -344,33 +344,31 @@ static void lost(const struct fs *fs, unsigned gone, const char *why)
 			 fs->name, gone, why);
 }
 
-static void session_state(struct fs *fs, struct state *st)
+/* What the guest knows apart from files. *generation: of the numbers it has not been given yet. */
+static void session_state(struct fs *fs, struct state *st, uint32_t *generation)
 {
-	uint32_t generation = fs_tables_generation(&fs->nodes, &fs->handles);
-
 	state_bool(st, "started", &fs->started);
 	state_u64(st, "flags", &fs->flags);
-	state_u32(st, "generation", &generation);
-	if (!state_loading(st))
-		return;
-	if ((fs->flags & ~fs_offer(fs)) != 0)
+	state_u32(st, "generation", generation);
+	if (state_loading(st) && (fs->flags & ~fs_offer(fs)) != 0)
 		state_fail(st,
 			   "%s: it was shared with another ids=, cache=, ro or mounts=", fs->name);
-	fs_tables_load(&fs->nodes, &fs->handles, generation);
 }
 
 void fs_state(struct fs *fs, struct state *st)
 {
 	struct pack nodes = { .st = st, .kind = "nodes", .buf = fs->buf };
 	struct pack handles = { .st = st, .kind = "handles", .buf = fs->buf };
+	uint32_t generation = fs_tables_generation(&fs->nodes, &fs->handles);
 	char path[PATH_MAX];
 
 	_Static_assert(sizeof(fs->buf) >= BLOB_MAX, "records are packed there");
-	session_state(fs, st);
+	session_state(fs, st, &generation);
 	if (state_loading(st)) {
+		fs_tables_load(&fs->nodes, &fs->handles);
 		lost(fs, load_nodes(fs, &nodes), "are not where they were");
 		load_handles(fs, &handles);
-		fs_tables_loaded(&fs->nodes, &fs->handles);
+		fs_tables_loaded(&fs->nodes, &fs->handles, generation);
 	} else {
 		lost(fs, save_nodes(fs, &nodes, path),
 		     "have no name in the folder any more; should the guest be restored");
