@@ -119,6 +119,21 @@ static json_t *ask(const struct ctl *ctl, const char *path, struct err *err)
 	return json;
 }
 
+/* Print what is at @path, for people. */
+static int show(const struct ctl *ctl, const char *path, struct err *err)
+{
+	json_t *json = ask(ctl, path, err);
+	char *text;
+
+	if (json == NULL)
+		return -err->code;
+	text = json_dumps(json, JSON_INDENT(2));
+	puts(text != NULL ? text : "");
+	free(text);
+	json_decref(json);
+	return 0;
+}
+
 static const char *text_of(const json_t *json, const char *name)
 {
 	const char *text = json_string_value(json_object_get(json, name));
@@ -316,9 +331,11 @@ static int do_resize(struct ctl *ctl, struct err *err)
 
 	if (config == NULL)
 		return -err->code;
-	json_array_foreach(json_object_get(config, "drives"), i,
-			   item) if (strcmp(text_of(item, "drive_id"), ctl->argv[0]) == 0) found =
-		item;
+	json_array_foreach(json_object_get(config, "drives"), i, item)
+	{
+		if (strcmp(text_of(item, "drive_id"), ctl->argv[0]) == 0)
+			found = item;
+	}
 	if (found == NULL) {
 		json_decref(config);
 		return err_set(err, ENOENT, "there is no drive '%s'", ctl->argv[0]);
@@ -335,8 +352,6 @@ static int do_resize(struct ctl *ctl, struct err *err)
 static int do_balloon(struct ctl *ctl, struct err *err)
 {
 	uint64_t bytes;
-	json_t *json;
-	char *text;
 
 	if (ctl->argc > 0) {
 		if (opt_parse_size(ctl->argv[0], MIB, &bytes, err) < 0)
@@ -346,22 +361,13 @@ static int do_balloon(struct ctl *ctl, struct err *err)
 		return tell(ctl, "PATCH", "/balloon",
 			    json_pack("{sI}", "amount_mib", (json_int_t)(bytes / MIB)), err);
 	}
-	json = ask(ctl, "/balloon", err);
-	if (json == NULL)
-		return -err->code;
-	text = json_dumps(json, JSON_INDENT(2));
-	puts(text != NULL ? text : "");
-	free(text);
-	json_decref(json);
-	return 0;
+	return show(ctl, "/balloon", err);
 }
 
 static int do_stats(struct ctl *ctl, struct err *err)
 {
 	bool prometheus = ctl->argc > 0 && strcmp(ctl->argv[0], "prometheus") == 0;
 	struct ctl_answer a;
-	json_t *json;
-	char *text;
 
 	if (ctl->argc > 0 && !prometheus)
 		return err_set(err, EINVAL, "unexpected argument '%s' (valid: prometheus)",
@@ -373,14 +379,7 @@ static int do_stats(struct ctl *ctl, struct err *err)
 		free(a.body);
 		return 0;
 	}
-	json = ask(ctl, "/metrics", err);
-	if (json == NULL)
-		return -err->code;
-	text = json_dumps(json, JSON_INDENT(2));
-	puts(text != NULL ? text : "");
-	free(text);
-	json_decref(json);
-	return 0;
+	return show(ctl, "/metrics", err);
 }
 
 static int do_request(struct ctl *ctl, struct err *err)

@@ -59,6 +59,13 @@ static json_t *find(struct api *api, const struct api_call *call, const char *li
 
 /* --- Drives, networks, pmem --- */
 
+/* What was changed in the VM is changed in the document, too, if the request has it. */
+static void keep(json_t *item, const json_t *body, const char *name)
+{
+	if (api_get(body, name) != NULL)
+		json_object_set(item, name, api_get(body, name));
+}
+
 static int limit_drive(struct virtio_device *vdev, const json_t *limiter, struct err *err)
 {
 	struct api_limits l;
@@ -108,10 +115,9 @@ int api_patch_drive(struct api *api, struct api_call *call, struct err *err)
 	if (api_get(b, "path_on_host") != NULL) {
 		if (replace_drive(api, call->id, vdev, api_str(b, "path_on_host"), err) < 0)
 			return -err->code;
-		json_object_set(item, "path_on_host", api_get(b, "path_on_host"));
+		keep(item, b, "path_on_host");
 	}
-	if (api_get(b, "rate_limiter") != NULL)
-		json_object_set(item, "rate_limiter", api_get(b, "rate_limiter"));
+	keep(item, b, "rate_limiter");
 	return 0;
 }
 
@@ -145,10 +151,8 @@ int api_patch_net(struct api *api, struct api_call *call, struct err *err)
 	if (item == NULL || limit_net(vdev, true, api_get(b, "rx_rate_limiter"), err) < 0 ||
 	    limit_net(vdev, false, api_get(b, "tx_rate_limiter"), err) < 0)
 		return -err->code;
-	if (api_get(b, "rx_rate_limiter") != NULL)
-		json_object_set(item, "rx_rate_limiter", api_get(b, "rx_rate_limiter"));
-	if (api_get(b, "tx_rate_limiter") != NULL)
-		json_object_set(item, "tx_rate_limiter", api_get(b, "tx_rate_limiter"));
+	keep(item, b, "rx_rate_limiter");
+	keep(item, b, "tx_rate_limiter");
 	return 0;
 }
 
