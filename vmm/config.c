@@ -350,6 +350,19 @@ static int load_json(struct vm_config *cfg, const char *path, struct err *err)
 	return r < 0 ? err_context(err, "config %s", path) : 0;
 }
 
+/* @cfg as before its first option, but for the snapshot that is open. */
+static int begin_again(struct vm_config *cfg, size_t size, struct err *err)
+{
+	struct snapshot *snapshot = cfg->snapshot;
+	struct opt *options = cfg->options;
+
+	opt_free(options, cfg);
+	memset(cfg, 0, size);
+	cfg->options = options;
+	cfg->snapshot = snapshot;
+	return opt_defaults(options, cfg, err);
+}
+
 /*
  * --config names what the rest of the command line is laid over, so it is wanted first:
  * parse once to find it, then file and command line into a fresh configuration.
@@ -362,10 +375,7 @@ static int parse_with_file(struct vm_config *cfg, size_t size, int argc, char *c
 	int used, r;
 
 	cfg->config_path = NULL;
-	opt_free(options, cfg);
-	memset(cfg, 0, size);
-	cfg->options = options;
-	r = opt_defaults(options, cfg, err);
+	r = begin_again(cfg, size, err);
 	if (r == 0)
 		r = load_json(cfg, path, err);
 	free(path);
@@ -424,7 +434,6 @@ static int parse_with_snapshot(struct vm_config *cfg, size_t size, int argc, cha
 {
 	struct opt *options = cfg->options;
 	json_t *json = vm_config_restore(cfg, err);
-	struct snapshot *snapshot = cfg->snapshot;
 	int used, r = json != NULL ? 0 : -err->code;
 
 	for (const struct opt *o = options; r == 0 && o->name != NULL; o++) {
@@ -436,12 +445,8 @@ static int parse_with_snapshot(struct vm_config *cfg, size_t size, int argc, cha
 				    o->name);
 		json_object_del(json, o->name);
 	}
-	opt_free(options, cfg);
-	memset(cfg, 0, size);
-	cfg->options = options;
-	cfg->snapshot = snapshot;
 	if (r == 0)
-		r = opt_defaults(options, cfg, err);
+		r = begin_again(cfg, size, err);
 	if (r == 0 && opt_from_json(options, cfg, json, err) < 0)
 		r = err_context(err, "snapshot: its configuration");
 	json_decref(json);

@@ -33,7 +33,7 @@ struct snapshot_config {
 	bool stop; /* of the option --snapshot: the VM ends then; vm_snapshot() does not look */
 };
 
-/* What clocks say in a restored guest; see arch_set_clock() in arch.h. */
+/* What clocks say in a restored guest; see arch_clock_state() in arch.h. */
 enum restore_clock {
 	RESTORE_CLOCK_REAL,  /* the time in between has passed: the wall clock is right */
 	RESTORE_CLOCK_SAVED, /* it goes on where it was saved */
