@@ -28,16 +28,11 @@
 
 /* The end */
 
-static void end(struct vm *vm, int status)
+void vm_end(struct vm *vm, int status)
 {
 	vm->ended = true;
 	vcpus_hold(&vm->cpus);
 	loop_quit(vm->loop, status);
-}
-
-void vm_end(struct vm *vm, int status)
-{
-	end(vm, status);
 }
 
 void vm_watch(struct vm *vm, struct vm_watcher *watcher)
@@ -91,7 +86,7 @@ static void died(struct vm *vm, int status, int signal)
 		return;
 	}
 	write_core(vm);
-	end(vm, status);
+	vm_end(vm, status);
 }
 
 void vm_reset(struct vm *vm)
@@ -114,7 +109,7 @@ void vm_reset(struct vm *vm)
 		r = arch_boot_vcpu(&vm->m, i, vcpus[i], &err);
 	if (r < 0) {
 		log_error("cannot reboot: %s", err.msg);
-		end(vm, STATUS_CANNOT);
+		vm_end(vm, STATUS_CANNOT);
 		return;
 	}
 	log_info("the guest reboots");
@@ -134,7 +129,7 @@ static void guest_resets(struct vm *vm)
 		log_error("the guest's kernel panicked");
 		died(vm, STATUS_PANIC, SIGNAL_PANIC);
 	} else if (vm->stops > 0 || !vm->cfg->reboot) {
-		end(vm, panicked ? STATUS_PANIC : STATUS_POWEROFF);
+		vm_end(vm, panicked ? STATUS_PANIC : STATUS_POWEROFF);
 	} else {
 		if (panicked)
 			write_core(vm);
@@ -164,11 +159,11 @@ static void handle_reports(struct loop_work *work)
 	/* What the guest printed before it did this belongs before it. */
 	chardevs_flush(&vm->chardevs);
 	if (reported & BIT(MACHINE_DEBUG_EXIT)) {
-		end(vm, (int)(atomic_load(&vm->debug_status) & 0xff));
+		vm_end(vm, (int)(atomic_load(&vm->debug_status) & 0xff));
 	} else if (reported & BIT(MACHINE_POWEROFF)) {
 		log_info("the guest powered off");
 		vm_tell(vm, VM_POWEROFF);
-		end(vm, STATUS_POWEROFF);
+		vm_end(vm, STATUS_POWEROFF);
 	} else if (reported & BIT(MACHINE_RESET)) {
 		guest_resets(vm);
 	} else {
@@ -227,7 +222,7 @@ static void handle_vcpu_end(struct loop_work *work)
 static void stop_guest(struct vm *vm, int sig)
 {
 	if (vm->stops++ > 0) {
-		end(vm, 128 + sig);
+		vm_end(vm, 128 + sig);
 		return;
 	}
 	vm->stop_signal = sig;
@@ -273,7 +268,7 @@ static void release_files(struct vm *vm)
 		vm_devices_quiesce(&vm->devices, vm->loop);
 	if (gmem_release_files(&vm->m.mem, &err) < 0) {
 		log_error("%s", err.msg);
-		end(vm, STATUS_CANNOT);
+		vm_end(vm, STATUS_CANNOT);
 		return;
 	}
 	if (quiesce)
@@ -299,7 +294,7 @@ static void save(struct vm *vm)
 	if (vm_snapshot(vm, &vm->cfg->save, &err) < 0)
 		log_error("%s", err.msg);
 	else if (vm->cfg->save.stop)
-		end(vm, STATUS_POWEROFF);
+		vm_end(vm, STATUS_POWEROFF);
 	if (!paused && !(err.code == 0 && vm->cfg->save.stop))
 		(void)vm_resume(vm, &err);
 }
@@ -340,7 +335,7 @@ static void stop_expired(struct loop_timer *timer)
 
 	log_warn("the guest did not react to the power button: ending it");
 	show_where(vm);
-	end(vm, 128 + vm->stop_signal);
+	vm_end(vm, 128 + vm->stop_signal);
 }
 
 static void timeout_expired(struct loop_timer *timer)
@@ -429,7 +424,7 @@ static void console_quit(void *owner)
 {
 	struct vm *vm = owner;
 
-	end(vm, vm->user != NULL ? 128 + SIGINT : STATUS_POWEROFF);
+	vm_end(vm, vm->user != NULL ? 128 + SIGINT : STATUS_POWEROFF);
 }
 
 static void console_nmi(void *owner)
@@ -448,7 +443,7 @@ static bool gdb_goes_on(struct gdb_host *host)
 	if (!vm->dead)
 		return true;
 	write_core(vm);
-	end(vm, vm->dead_status);
+	vm_end(vm, vm->dead_status);
 	return false;
 }
 
