@@ -5,7 +5,7 @@
  * Theory of operation. A kick pops requests, hands them to the disk (disk.h) and runs it once
  * for the whole batch; what has completed by then, which is everything the page cache can
  * answer, is pushed and announced with one interrupt before the loop goes back to sleep. The
- * rest completes later through disk_ready(). Data goes between guest memory and the file
+ * rest completes later through blk_ready(). Data goes between guest memory and the file
  * without a copy. All queues of a device are served by its one loop.
  *
  * A request may be laid out over descriptors in any way (2.7.4.1): 16 bytes of header, then data
@@ -30,7 +30,8 @@
  * Reset waits for I/O in flight, since that goes to guest memory, and gives up what was not
  * started. A flush that is under way is waited for.
  *
- * The option --disk is also that of qcow2 images, which are devices of another kind: disk_qcow2.c.
+ * Another file or other limits for a disk that runs: virtio_blk_live.c. The option --disk is also
+ * that of qcow2 images, which are devices of another kind: disk_qcow2.c.
  *
  * Limits: no SIZE_MAX, GEOMETRY, LIFETIME, SECURE_ERASE, ZONED. FLUSH covers what completed
  * before it was made available, as the specification demands, and no order is kept otherwise.
@@ -39,25 +40,17 @@
  */
 #include <endian.h>
 #include <errno.h>
-#include <linux/virtio_blk.h>
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
-#include "devices/disk.h"
 #include "devices/disk_qcow2.h"
-#include "devices/virtio.h"
-#include "devices/virtio_live.h"
+#include "devices/virtio_blk_impl.h"
 #include "vmm/base/iothread.h"
 #include "vmm/base/log.h"
-#include "vmm/base/ratelimit.h"
 #include "vmm/base/util.h"
 
-#define QUEUE_SIZE  256
-#define SEG_MAX	    (QUEUE_SIZE - 2) /* without header and status */
-#define QUEUES_MAX  16
-#define IOV_MAX_    VIRTQUEUE_IOV(QUEUE_SIZE)
-#define RANGES_MAX  16		    /* of one discard or write zeroes */
-#define RANGE_MAX   (1u << 30 >> 9) /* sectors of a range */
+#define SEG_MAX	    (BLK_QUEUE_SIZE - 2) /* without header and status */
+#define RANGE_MAX   (1u << 30 >> 9)	 /* sectors of a range */
 #define KICK_BUDGET 256
 #define PCI_CLASS   0x018000 /* mass storage, other */
 
@@ -72,57 +65,6 @@ struct blk_options {
 	bool backing;
 };
 
-struct blk_req {
-	struct virtqueue_chain chain;
-	struct blk *blk;
-	struct blk_req *next; /* in the list of free ones */
-	unsigned q;
-	uint64_t at; /* when its batch was begun */
-	size_t data; /* READ: bytes of it */
-	struct disk_req io;
-	unsigned nranges, range;
-	struct virtio_blk_discard_write_zeroes ranges[RANGES_MAX];
-	struct iovec iov[IOV_MAX_];	/* the chain */
-	struct iovec segment[IOV_MAX_]; /* what the I/O is left to do */
-};
-
-struct blk_queue {
-	struct blk_req *reqs; /* [QUEUE_SIZE] */
-	struct blk_req *free;
-	unsigned fresh; /* from here on they were never used */
-};
-
-struct blk {
-	struct virtio_device vdev; /* first */
-	struct disk *disk;
-	struct disk *retired; /* replaced: to be closed on the loop's thread; or NULL */
-	char *path;	      /* of the image */
-	bool direct, overlaid;
-	struct iothread *io; /* or NULL */
-	bool ro, write_through;
-	char serial[VIRTIO_BLK_ID_BYTES];
-	struct virtio_blk_config config;
-
-	uint64_t now;	     /* when what is being done was begun */
-	unsigned at_once;    /* requests of this batch that are done already */
-	uint64_t interrupts; /* queues to be announced, by bit */
-	bool dropping;	     /* being reset: what ends is not pushed */
-	bool size_changed;   /* between saving and loading */
-
-	struct ratelimit iops, bw;
-	struct loop_timer timer;
-	bool throttled;	  /* until the timer */
-	uint64_t waiting; /* queues that wait for it, by bit */
-
-	unsigned nqueues;
-	struct blk_queue queue[QUEUES_MAX];
-};
-
-static struct blk *to_blk(struct virtio_device *vdev)
-{
-	return (struct blk *)vdev; /* first member */
-}
-
 /* --- Requests: the structures --- */
 
 static struct blk_req *req_get(struct blk *blk, unsigned q)
@@ -132,7 +74,7 @@ static struct blk_req *req_get(struct blk *blk, unsigned q)
 
 	if (req != NULL)
 		queue->free = req->next;
-	else if (queue->fresh < QUEUE_SIZE)
+	else if (queue->fresh < BLK_QUEUE_SIZE)
 		req = &queue->reqs[queue->fresh++];
 	else
 		return NULL;
@@ -245,7 +187,7 @@ static void begin_data(struct blk_req *req, uint64_t sector, bool write)
 		answer(req, VIRTIO_BLK_S_IOERR);
 		return;
 	}
-	req->io.niov = virtqueue_segments(c, len, req->segment, IOV_MAX_);
+	req->io.niov = virtqueue_segments(c, len, req->segment, BLK_IOV_MAX);
 	req->data = write ? 0 : len;
 	submit(req, write ? DISK_WRITE : DISK_READ, sector, len);
 }
@@ -373,7 +315,7 @@ static bool begin(struct blk_req *req)
 
 /* --- Queues --- */
 
-static void interrupt(struct blk *blk)
+void blk_interrupt(struct blk *blk)
 {
 	for (; blk->interrupts != 0; blk->interrupts &= blk->interrupts - 1)
 		virtio_interrupt(&blk->vdev, (unsigned)__builtin_ctzll(blk->interrupts));
@@ -423,7 +365,7 @@ static void blk_kick(struct virtio_device *vdev, unsigned q)
 		while (n < KICK_BUDGET && !blk->throttled && take(blk, q))
 			n++;
 		disk_run(blk->disk);
-		interrupt(blk);
+		blk_interrupt(blk);
 		count_at_once(blk);
 		if (!virtio_live(vdev))
 			return;
@@ -438,15 +380,14 @@ static void blk_kick(struct virtio_device *vdev, unsigned q)
 	} while (virtqueue_enable_kicks(vq));
 }
 
-/* Something completed by itself. Loop, not locked. */
-static void disk_ready(void *owner)
+void blk_ready(void *owner)
 {
 	struct blk *blk = owner;
 
 	pthread_mutex_lock(&blk->vdev.lock);
 	blk->now = loop_now_ns();
 	disk_run(blk->disk);
-	interrupt(blk);
+	blk_interrupt(blk);
 	pthread_mutex_unlock(&blk->vdev.lock);
 }
 
@@ -498,7 +439,7 @@ static void blk_quiesce(struct virtio_device *vdev)
 	struct blk *blk = to_blk(vdev);
 
 	disk_drain(blk->disk, false);
-	interrupt(blk);
+	blk_interrupt(blk);
 }
 
 static void blk_config_write(struct virtio_device *vdev, unsigned off, const void *data,
@@ -511,7 +452,7 @@ static void blk_config_write(struct virtio_device *vdev, unsigned off, const voi
 		blk->config.wce = *(const uint8_t *)data != 0;
 }
 
-static void set_capacity(struct blk *blk)
+void blk_set_capacity(struct blk *blk)
 {
 	blk->config.capacity = htole64(disk_size(blk->disk) / DISK_SECTOR);
 }
@@ -522,7 +463,7 @@ static void blk_rescan(struct virtio_device *vdev)
 
 	if (!disk_rescan(blk->disk, vdev->name))
 		return;
-	set_capacity(blk);
+	blk_set_capacity(blk);
 	log_info("%s: now %llu bytes", vdev->name, (unsigned long long)disk_size(blk->disk));
 	virtio_config_changed(vdev);
 }
@@ -548,101 +489,6 @@ static void blk_state(struct virtio_device *vdev, struct state *st)
 	blk->size_changed = capacity != now;
 	if (blk->config.wce > 1)
 		state_fail(st, "%s: writeback is %u, not 0 or 1", vdev->name, blk->config.wce);
-}
-
-/* --- Changes while it runs --- */
-
-static const struct virtio_ops blk_ops;
-
-static int check_live(const struct virtio_device *vdev, struct err *err)
-{
-	if (vdev->ops == &blk_ops)
-		return 0;
-	return err_set(err, ENOTSUP, "%s: another process serves it, which cannot be told",
-		       vdev->name);
-}
-
-/* Another file for the same disk: what the driver knows of it, but for the size, stays true. */
-static int check_twin(const struct blk *blk, const struct disk *disk, struct err *err)
-{
-	const struct disk_limits *now = disk_limits(blk->disk), *then = disk_limits(disk);
-
-	if (now->logical == then->logical)
-		return 0;
-	return err_set(err, EINVAL, "has blocks of %u bytes, and the disk in use %u", then->logical,
-		       now->logical);
-}
-
-static int replace(struct blk *blk, const char *path, struct err *err)
-{
-	struct disk_config cfg = { .path = path, .ro = blk->ro, .direct = blk->direct };
-	char *copy = strdup(path);
-	struct disk *disk;
-
-	if (copy == NULL)
-		return err_sys(err, ENOMEM, "cannot open");
-	disk = blk->retired == NULL ? disk_open(&cfg, disk_ready, blk, err) : NULL;
-	if (disk == NULL || check_twin(blk, disk, err) < 0) {
-		if (blk->retired != NULL)
-			err_set(err, EBUSY, "the change before this one is still under way");
-		disk_close(disk);
-		free(copy);
-		return -err->code;
-	}
-	disk_drain(blk->disk, false);
-	interrupt(blk);
-	blk->retired = blk->disk;
-	blk->disk = disk;
-	free(blk->path);
-	blk->path = copy;
-	set_capacity(blk);
-	virtio_config_changed(&blk->vdev);
-	/* On the loop's thread: the old one is closed, the new one watched. */
-	blk->vdev.changed = true;
-	for (unsigned q = 0; q < blk->vdev.nqueues; q++)
-		virtio_again(&blk->vdev, q);
-	return 0;
-}
-
-int virtio_blk_replace(struct virtio_device *vdev, const char *path, struct err *err)
-{
-	struct blk *blk = to_blk(vdev);
-	int r = 0;
-
-	if (check_live(vdev, err) < 0)
-		return -err->code;
-	if (strcmp(blk->path, path) == 0) {
-		virtio_rescan(vdev);
-		return 0;
-	}
-	if (blk->overlaid)
-		return err_set(err, ENOTSUP, "%s: it has an overlay, which belongs to its image",
-			       vdev->name);
-	pthread_mutex_lock(&vdev->lock);
-	r = replace(blk, path, err);
-	pthread_mutex_unlock(&vdev->lock);
-	return r < 0 ? err_context(err, "disk %s", path) : 0;
-}
-
-int virtio_blk_limit(struct virtio_device *vdev, const struct ratelimit_config *bytes,
-		     const struct ratelimit_config *requests, struct err *err)
-{
-	struct blk *blk = to_blk(vdev);
-	uint64_t now = loop_now_ns();
-
-	if (check_live(vdev, err) < 0)
-		return -err->code;
-	pthread_mutex_lock(&vdev->lock);
-	if (bytes != NULL)
-		ratelimit_set(&blk->bw, bytes, now);
-	if (requests != NULL)
-		ratelimit_set(&blk->iops, requests, now);
-	/* What waits by the old limit is asked again. */
-	blk->throttled = false;
-	for (unsigned q = 0; q < vdev->nqueues; q++)
-		virtio_again(vdev, q);
-	pthread_mutex_unlock(&vdev->lock);
-	return 0;
 }
 
 /* --- Options --- */
@@ -721,7 +567,7 @@ static void fill_config(struct blk *blk, unsigned nqueues)
 
 	*features |= 1ULL << VIRTIO_BLK_F_SEG_MAX | 1ULL << VIRTIO_BLK_F_BLK_SIZE |
 		     1ULL << VIRTIO_BLK_F_TOPOLOGY;
-	set_capacity(blk);
+	blk_set_capacity(blk);
 	c->seg_max = htole32(SEG_MAX);
 	c->blk_size = htole32(l->logical);
 	c->physical_block_exp = (uint8_t)__builtin_ctz(l->physical / l->logical);
@@ -739,7 +585,7 @@ static void fill_config(struct blk *blk, unsigned nqueues)
 	c->wce = !blk->write_through;
 	*features |= 1ULL << VIRTIO_BLK_F_DISCARD | 1ULL << VIRTIO_BLK_F_WRITE_ZEROES;
 	c->max_discard_sectors = c->max_write_zeroes_sectors = htole32(RANGE_MAX);
-	c->max_discard_seg = c->max_write_zeroes_seg = htole32(RANGES_MAX);
+	c->max_discard_seg = c->max_write_zeroes_seg = htole32(BLK_RANGES_MAX);
 	c->discard_sector_alignment = htole32(l->physical / DISK_SECTOR);
 	c->write_zeroes_may_unmap = 1;
 }
@@ -758,7 +604,7 @@ static void blk_destroy(struct virtio_device *vdev)
 	free(blk->path);
 	virtio_fini(vdev);
 	iothread_free(blk->io);
-	for (unsigned q = 0; q < QUEUES_MAX; q++)
+	for (unsigned q = 0; q < BLK_QUEUES_MAX; q++)
 		free(blk->queue[q].reqs);
 	free(blk);
 }
@@ -794,11 +640,11 @@ static int blk_init(struct blk *blk, const struct blk_options *o, unsigned index
 	make_serial(blk, o);
 	ratelimit_init(&blk->iops, o->iops, o->iops_burst, now);
 	ratelimit_init(&blk->bw, o->bw, o->bw_burst, now);
-	blk->disk = disk_open(&cfg, disk_ready, blk, err);
+	blk->disk = disk_open(&cfg, blk_ready, blk, err);
 	if (blk->disk == NULL)
 		return err_context(err, "disk %s", o->path);
 	for (unsigned q = 0; q < o->queues; q++) {
-		blk->queue[q].reqs = calloc(QUEUE_SIZE, sizeof(struct blk_req));
+		blk->queue[q].reqs = calloc(BLK_QUEUE_SIZE, sizeof(struct blk_req));
 		if (blk->queue[q].reqs == NULL)
 			return err_sys(err, ENOMEM, "disk %s", o->path);
 	}
@@ -809,8 +655,9 @@ static int blk_init(struct blk *blk, const struct blk_options *o, unsigned index
 			return err_context(err, "disk %s", o->path);
 		loop = iothread_loop(blk->io);
 	}
-	r = virtio_init(&blk->vdev, ops, host, loop, (unsigned)o->queues, QUEUE_SIZE, &blk->config,
-			offsetof(struct virtio_blk_config, max_secure_erase_sectors), err);
+	r = virtio_init(&blk->vdev, ops, host, loop, (unsigned)o->queues, BLK_QUEUE_SIZE,
+			&blk->config, offsetof(struct virtio_blk_config, max_secure_erase_sectors),
+			err);
 	if (r < 0)
 		return r;
 	fill_config(blk, (unsigned)o->queues);
@@ -842,7 +689,7 @@ static const struct opt_key blk_keys[] = {
 	{ "direct", OPT_BOOL, OPTION(direct),
 	  .help = "go past the host's page cache (O_DIRECT); what the guest does not align goes "
 		  "through it, slowly" },
-	{ "queues", OPT_UINT, OPTION(queues), "COUNT", "1", .min = 1, .max = QUEUES_MAX,
+	{ "queues", OPT_UINT, OPTION(queues), "COUNT", "1", .min = 1, .max = BLK_QUEUES_MAX,
 	  .help = "request queues; one per vCPU is the most of use" },
 	{ "iothread", OPT_BOOL, OPTION(iothread), .help = "serve it by a thread of its own" },
 	{ "serial", OPT_STR, OPTION(serial), "TEXT",
@@ -859,7 +706,7 @@ static const struct opt_key blk_keys[] = {
 	{ NULL }
 };
 
-static const struct virtio_ops blk_ops = {
+const struct virtio_ops blk_ops = {
 	.name = "disk",
 	.id = VIRTIO_ID_BLOCK,
 	.pci_class = PCI_CLASS,
