@@ -11,6 +11,7 @@
 #include <string.h>
 #include "devices/bus.h"
 #include "devices/irq.h"
+#include "tests/unit/test_run.h"
 #include "vmm/base/state.h"
 
 /* An interrupt line and what was done to it. */
@@ -138,17 +139,6 @@ static inline void test_state(int (*fn)(void *dev, struct state *st), void *from
 	ck_assert_mem_eq(data1, data2, len1);
 	free(data1);
 	free(data2);
-}
-
-static inline int test_run(Suite *suite)
-{
-	SRunner *runner = srunner_create(suite);
-	int failed;
-
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 #endif

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "firmware/acpi.h"
+#include "tests/unit/test_run.h"
 
 #define RAM	0x100000ULL
 #define RAM_LEN 0x100000ULL
@@ -447,8 +448,6 @@ int main(void)
 {
 	Suite *suite = suite_create("acpi");
 	TCase *tc = tcase_create("acpi");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, fadt_full);
@@ -463,9 +462,5 @@ int main(void)
 	tcase_add_test(tc, not_ram);
 	tcase_add_test(tc, bad_desc);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return test_run(suite);
 }

@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "firmware/acpi.h"
+#include "tests/unit/test_run.h"
 
 #define RAM_LEN 0x100000ULL
 #define BASE	0xe0000ULL
@@ -307,8 +308,7 @@ int main(int argc, char **argv)
 {
 	Suite *suite = suite_create("acpi_iasl");
 	TCase *tc = tcase_create("acpi_iasl");
-	SRunner *runner;
-	int failed;
+	int status;
 
 	dump_only = argc > 1;
 	if (dump_only) {
@@ -329,13 +329,10 @@ int main(int argc, char **argv)
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, machine_passes, 0, NMACHINES);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	if (failed != 0)
+	status = test_run(suite);
+	if (status != EXIT_SUCCESS)
 		printf("the tables are in %s\n", folder);
 	else if (!dump_only)
 		nftw(folder, remove_one, 4, FTW_DEPTH | FTW_PHYS);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return status;
 }

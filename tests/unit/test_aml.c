@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "firmware/aml.h"
+#include "tests/unit/test_run.h"
 
 static uint8_t buf[0x140000];
 static struct aml aml;
@@ -361,8 +362,6 @@ int main(void)
 {
 	Suite *suite = suite_create("aml");
 	TCase *tc = tcase_create("aml");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, NULL);
 	tcase_add_test(tc, integers);
@@ -377,9 +376,5 @@ int main(void)
 	tcase_add_test(tc, overflow);
 	tcase_add_test(tc, sticky);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return test_run(suite);
 }

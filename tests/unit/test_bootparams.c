@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "firmware/bootparams.h"
+#include "tests/unit/test_run.h"
 
 #define RAM_LEN 0x100000ULL
 #define BASE	0x7000ULL
@@ -362,8 +363,6 @@ int main(void)
 {
 	Suite *suite = suite_create("bootparams");
 	TCase *tc = tcase_create("bootparams");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, bzimage);
@@ -379,9 +378,5 @@ int main(void)
 	tcase_add_test(tc, pvh_too_small);
 	tcase_add_test(tc, pvh_high);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return test_run(suite);
 }

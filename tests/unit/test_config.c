@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "tests/unit/test_run.h"
 #include "vmm/config.h"
 
 #define MIB    (1ULL << 20)
@@ -289,8 +290,6 @@ int main(void)
 {
 	Suite *suite = suite_create("config");
 	TCase *tc = tcase_create("config");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, defaults);
@@ -305,9 +304,5 @@ int main(void)
 	tcase_add_loop_test(tc, rules, 0, sizeof(wrong) / sizeof(wrong[0]));
 	tcase_add_test(tc, limits_that_are_met);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? 0 : 1;
+	return test_run(suite);
 }

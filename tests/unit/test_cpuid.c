@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "arch/x86_64/machine.h"
+#include "tests/unit/test_run.h"
 
 static struct cpu_config full;
 static struct err err;
@@ -167,8 +168,6 @@ int main(void)
 {
 	Suite *suite = suite_create("cpuid");
 	TCase *tc = tcase_create("cpuid");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, what_is_left_open);
@@ -178,9 +177,5 @@ int main(void)
 	tcase_add_test(tc, ids_can_be_taken_apart);
 	tcase_add_test(tc, ids_of_a_topology_left_open);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? 0 : 1;
+	return test_run(suite);
 }

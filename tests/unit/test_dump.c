@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "tests/unit/test_run.h"
 #include "vmm/dump.h"
 
 #define GOOD "OSRELEASE=6.12.0\nPAGESIZE=4096\nSYMBOL(init_uts_ns)=ffffffff82412345\n"
@@ -70,16 +71,10 @@ int main(void)
 {
 	Suite *suite = suite_create("dump");
 	TCase *tc = tcase_create("dump");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(tc, vmcoreinfo);
 	tcase_add_test(tc, full_page);
 	tcase_add_test(tc, paths);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? 0 : 1;
+	return test_run(suite);
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "tests/unit/test_run.h"
 #include "vmm/base/err.h"
 
 START_TEST(test_set)
@@ -80,8 +81,6 @@ int main(void)
 {
 	Suite *suite = suite_create("err");
 	TCase *tc = tcase_create("err");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_add_test(tc, test_set);
 	tcase_add_test(tc, test_sys);
@@ -89,8 +88,5 @@ int main(void)
 	tcase_add_test(tc, test_percent);
 	tcase_add_test(tc, test_long);
 	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return test_run(suite);
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "tests/unit/test_run.h"
 #include "vmm/gdb/session.h"
 
 #define CPUS	3
@@ -605,8 +606,6 @@ int main(void)
 {
 	Suite *suite = suite_create("gdb");
 	TCase *tc = tcase_create("gdb");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, NULL);
 	tcase_add_test(tc, acknowledges);
@@ -627,9 +626,5 @@ int main(void)
 	tcase_add_test(tc, many_threads);
 	tcase_add_test(tc, monitor);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? 0 : 1;
+	return test_run(suite);
 }

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "tests/unit/test_run.h"
 #include "vmm/gdb/vm.h"
 
 #define NCPUS 3
@@ -467,8 +468,6 @@ int main(void)
 {
 	Suite *suite = suite_create("gdb_vm");
 	TCase *tc = tcase_create("gdb_vm");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, registers_first);
@@ -484,9 +483,5 @@ int main(void)
 	tcase_add_test(tc, detaches);
 	tcase_add_test(tc, dead);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? 0 : 1;
+	return test_run(suite);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include "tests/unit/test_run.h"
 #include "vmm/base/gmem.h"
 
 #define MIB  (1ULL << 20)
@@ -422,8 +423,6 @@ int main(void)
 {
 	Suite *suite = suite_create("gmem");
 	TCase *tc = tcase_create("gmem");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, pointers_only_inside);
@@ -444,9 +443,5 @@ int main(void)
 	tcase_add_test(tc, mapped_files_are_not_discarded);
 	tcase_add_test(tc, shared_memory_is_in_the_memfd);
 	suite_add_tcase(suite, tc);
-	sr = srunner_create(suite);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed > 0;
+	return test_run(suite);
 }

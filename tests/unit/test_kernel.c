@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "arch/x86_64/kernel.h"
+#include "tests/unit/test_run.h"
 
 #define MIB   (1ULL << 20)
 #define GIB   (1ULL << 30)
@@ -728,8 +729,6 @@ int main(void)
 {
 	Suite *suite = suite_create("kernel");
 	TCase *tc = tcase_create("kernel");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, bz_good);
@@ -747,9 +746,5 @@ int main(void)
 	tcase_add_test(tc, initrd_above_4g);
 	tcase_add_test(tc, initrd_wrong);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return test_run(suite);
 }

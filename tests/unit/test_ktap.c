@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "tests/unit/test_run.h"
 #include "vmm/run/ktap.h"
 
 /* All of @text, in pieces of @piece bytes. */
@@ -313,8 +314,6 @@ int main(void)
 {
 	Suite *s = suite_create("ktap");
 	TCase *tc = tcase_create("ktap");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_test(tc, test_flat);
 	tcase_add_test(tc, test_nested);
@@ -326,9 +325,5 @@ int main(void)
 	tcase_add_test(tc, test_missing);
 	tcase_add_test(tc, test_bounds);
 	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return test_run(s);
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "tests/unit/test_run.h"
 #include "vmm/api/metrics.h"
 
 static struct metrics m;
@@ -159,8 +160,6 @@ int main(void)
 {
 	Suite *s = suite_create("metrics");
 	TCase *tc = tcase_create("metrics");
-	SRunner *r;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, lines);
@@ -168,9 +167,5 @@ int main(void)
 	tcase_add_test(tc, nowhere);
 	tcase_add_test(tc, prometheus);
 	suite_add_tcase(s, tc);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed > 0;
+	return test_run(s);
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "tests/unit/test_run.h"
 #include "vmm/base/opt.h"
 
 /* ---- a table with one of everything ---- */
@@ -953,8 +954,6 @@ int main(int argc, char **argv)
 {
 	Suite *suite = suite_create("opt");
 	TCase *tc = tcase_create("opt");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	/* For the eye: "test_opt help", "test_opt man | man -l -". */
 	if (argc > 1) {
@@ -988,8 +987,5 @@ int main(int argc, char **argv)
 	tcase_add_test(tc, test_help);
 	tcase_add_test(tc, test_man);
 	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return test_run(suite);
 }

@@ -6,6 +6,7 @@
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
+#include "tests/unit/test_run.h"
 #include "vmm/panic.h"
 
 #define TEXT "Kernel panic - not syncing"
@@ -294,8 +295,6 @@ int main(void)
 	Suite *suite = suite_create("panic");
 	TCase *tc = tcase_create("panic");
 	int n_panics = sizeof(panics) / sizeof(panics[0]);
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, NULL);
 	tcase_add_loop_test(tc, words, 0, n_panics);
@@ -313,9 +312,5 @@ int main(void)
 	tcase_add_test(tc, reset);
 	tcase_add_test(tc, fini);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? 0 : 1;
+	return test_run(suite);
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "tests/unit/test_run.h"
 #include "vmm/run/glob.h"
 #include "vmm/run/report.h"
 
@@ -329,8 +330,6 @@ int main(void)
 {
 	Suite *s = suite_create("run_report");
 	TCase *tc = tcase_create("run_report");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_set_timeout(tc, 60);
@@ -342,9 +341,5 @@ int main(void)
 	tcase_add_test(tc, test_file);
 	tcase_add_test(tc, test_glob);
 	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return test_run(s);
 }

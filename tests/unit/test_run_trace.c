@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "tests/unit/test_run.h"
 #include "vmm/run/trace.h"
 
 static char dir[64];
@@ -129,17 +130,11 @@ int main(void)
 {
 	Suite *s = suite_create("run_trace");
 	TCase *tc = tcase_create("run_trace");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, test_decode);
 	tcase_add_test(tc, test_not_this_kernel);
 	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return test_run(s);
 }

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "tests/unit/state_seal.h"
+#include "tests/unit/test_run.h"
 #include "vmm/snapshot/snapshot.h"
 
 #define PAGES 600 /* no multiple of 64 */
@@ -518,8 +519,6 @@ int main(void)
 {
 	Suite *suite = suite_create("snapshot");
 	TCase *tc = tcase_create("snapshot");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, what_is_written_is_read);
@@ -535,9 +534,5 @@ int main(void)
 	tcase_add_test(tc, the_first_format_is_read);
 	tcase_add_test(tc, mapped_ram_knows_its_changes);
 	suite_add_tcase(suite, tc);
-	sr = srunner_create(suite);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed > 0;
+	return test_run(suite);
 }

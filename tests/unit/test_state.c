@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "tests/unit/state_seal.h"
+#include "tests/unit/test_run.h"
 #include "vmm/base/state.h"
 
 /* ---- a device ---- */
@@ -629,8 +630,6 @@ int main(void)
 {
 	Suite *suite = suite_create("state");
 	TCase *tc = tcase_create("state");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, test_round_trip);
@@ -647,8 +646,5 @@ int main(void)
 	tcase_add_test(tc, test_misuse);
 	tcase_add_test(tc, test_first_error);
 	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return test_run(suite);
 }

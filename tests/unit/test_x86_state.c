@@ -15,6 +15,7 @@
 #include "arch/x86_64/map.h"
 #include "arch/x86_64/msr.h"
 #include "tests/unit/state_seal.h"
+#include "tests/unit/test_run.h"
 
 #define SKIPPED	  77
 #define NCPUS	  2
@@ -391,8 +392,6 @@ int main(void)
 {
 	Suite *suite = suite_create("x86 state");
 	TCase *tc = tcase_create("x86 state");
-	SRunner *sr;
-	int failed;
 
 	if (access("/dev/kvm", R_OK | W_OK) < 0) {
 		puts("no access to /dev/kvm");
@@ -410,9 +409,5 @@ int main(void)
 	tcase_add_test(tc, with_controllers_in_the_kernel);
 	tcase_add_test(tc, generations_differ);
 	suite_add_tcase(suite, tc);
-	sr = srunner_create(suite);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed > 0;
+	return test_run(suite);
 }
