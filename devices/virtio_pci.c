@@ -21,13 +21,13 @@
  *
  * Interrupts are MSI-X (msix.c): one vector per queue and one for the configuration.
  *
- * Accesses. Reads of common configuration and ISR see bytes, whatever their width and place. Writes
- *to common configuration have effect when they are of exactly one field (4.1.3.1 demands that), or
- *of a half of a 64-bit one; others are dropped.
+ * Accesses. Reads of common configuration and ISR see bytes, whatever their width and place.
+ * Writes to common configuration have effect when they are of exactly one field (4.1.3.1 demands
+ * that), or of a half of a 64-bit one; others are dropped.
  *
  * Limits: no INTx (interrupt pin 0: a driver without MSI-X has to poll). Bus mastering is not
- * asked for before guest memory is accessed. No power management, no PCI Express capability, no
- *function level reset.
+ * asked for before guest memory is accessed. No power management, no PCI Express capability,
+ * no function level reset.
  *
  * #syscalls: futex
  */

@@ -5,11 +5,13 @@
  *	clones N COMMAND [ARG]...
  *
  * One after the other: each is started when the one before has printed its first byte. When all N
- *have, their memory is read, and they are killed. Output: lines of NAME, N, median, minimum,
- *maximum, separated by tabs: start	ms from before the fork until the first byte on its standard
- *output private	KiB that belong to the process alone (Private_* in smaps_rollup) anon
- *KiB of that which are no file's host	KiB of the host's memory that all of them took, divided by
- *N: with the kernel's
+ * have, their memory is read, and they are killed. Output: lines of NAME, N, median, minimum,
+ * maximum, separated by tabs:
+ *
+ *	start	ms from before the fork until the first byte on its standard output
+ *	private	KiB that belong to the process alone (Private_* in smaps_rollup)
+ *	anon	KiB of that which are no file's
+ *	host	KiB of the host's memory that all of them took, divided by N: with the kernel's
  *
  * Exits with 1 when one of them dies or prints nothing for 60 s.
  */

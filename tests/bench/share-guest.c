@@ -6,7 +6,7 @@
  *
  * Prints "bench: WHAT FIGURE UNIT" lines: 1 MiB at a time written and read, 4 KiB at random places,
  * attributes of many files, making and removing them, reading a tree. Caches are dropped before
- *what is read, where /proc allows it, so that it comes from the other side.
+ * what is read, where /proc allows it, so that it comes from the other side.
  */
 #include <dirent.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A vhost-user back end for tests, on a thread of its own: a block device of a few sectors in
- *memory, which says what it is told to say, at the message it is told, and dies when it is told.
+ * memory, which says what it is told to say, at the message it is told, and dies when it is told.
  *
  *	struct backend b;
  *	backend_init(&b);			   fields may be set then

@@ -14,6 +14,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "vmm/base/path.h"
 #include "vmm/snapshot/snapshot.h"
 
 #define ID_DIGITS  16
@@ -171,10 +172,7 @@ static int write_state(struct snapshot_files *f, const void *data, size_t len, s
 /* The folder of @path; -1: errno. */
 static int open_folder(const char *path)
 {
-	const char *slash = strrchr(path, '/');
-	char *folder = slash == NULL   ? strdup(".")
-		       : slash == path ? strdup("/")
-				       : strndup(path, (size_t)(slash - path));
+	char *folder = path_folder(path);
 	int fd = folder != NULL ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 
 	free(folder);

@@ -17,28 +17,29 @@
  *	extents		of a diff: pairs of u64, first page of 4 KiB and their number, ascending
  *
  * The others are "cpus", "clocks", "vcpu0" and so on, and "devices": see arch/x86_64/state.c and
- *the state function of each device. Sections and fields may be added by later versions, which know
- *how to read older files; a file of a later version that has something unknown is refused by name.
+ * the state function of each device. Sections and fields may be added by later versions, which
+ * know how to read older files; a file of a later version that has something unknown is refused
+ * by name.
  *
  * The memory file is RAM: the byte at offset N is byte N of RAM (below the hole under 4 GiB they
- *are the same as physical addresses; above it 1 GiB less), so that it can be mapped. Holes are
+ * are the same as physical addresses; above it 1 GiB less), so that it can be mapped. Holes are
  * zeroes, or, in a diff, nothing: the state file's extents say what is in it. Behind RAM is one
- *more page: "VMMRAM", the memory-id and the size of RAM as u64.
+ * more page: "VMMRAM", the memory-id and the size of RAM as u64.
  *
- * How they stay whole. A snapshot is replaced by another one under the same names without a moment
- * at which neither is there, whatever crashes when:
+ * How they stay whole. A snapshot is replaced by another one under the same names without a
+ * moment at which neither is there, whatever crashes when:
  *
  *  1. memory is written to MEMORY-ID (16 hexadecimal digits), state to STATE-ID; both are synced;
- *  2. STATE-ID is renamed to STATE. From here on the new one counts: it names MEMORY, which still
- *is the old one, and its id does not match; then MEMORY-ID is looked for, which is there;
+ *  2. STATE-ID is renamed to STATE. From here on the new one counts: it names MEMORY, which is
+ *     still the old one, and its id does not match; then MEMORY-ID is looked for, which is there;
  *  3. MEMORY-ID is renamed to MEMORY, which removes the old memory file.
  *
- * The folders are synced after each of the two. What a crash left behind under temporary names
- * is removed by the next snapshot of those names. Whoever has the old memory file mapped keeps it.
+ * The folders are synced after each of the two. What a crash left behind under temporary names is
+ * removed by the next snapshot of those names. Whoever has the old memory file mapped keeps it.
  *
- * Threat: state files may be forged, to attack who restores them. All sizes are bounded by the size
- *of the file, and names are only opened for reading; but whoever can choose a configuration can
- * name any file of the user's as a disk, as with --config.
+ * Threat: state files may be forged, to attack who restores them. All sizes are bounded by the
+ * size of the file, and names are only opened for reading; but whoever can choose a configuration
+ * can name any file of the user's as a disk, as with --config.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -46,6 +47,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "vmm/base/path.h"
 #include "vmm/snapshot/snapshot.h"
 
 #define STATE_FILE_MAX (1ULL << 30)
@@ -66,12 +68,9 @@ char *snapshot_path(const char *state, const char *name)
 }
 
 /* The folder of @path, in full; malloc'ed, NULL when it is not there. */
-static char *folder_of(const char *path)
+static char *full_folder(const char *path)
 {
-	const char *slash = strrchr(path, '/');
-	char *folder = slash == NULL   ? strdup(".")
-		       : slash == path ? strdup("/")
-				       : strndup(path, (size_t)(slash - path));
+	char *folder = path_folder(path);
 	char *full = folder != NULL ? realpath(folder, NULL) : NULL;
 
 	free(folder);
@@ -80,7 +79,7 @@ static char *folder_of(const char *path)
 
 char *snapshot_name(const char *state, const char *path)
 {
-	char *a = folder_of(state), *b = folder_of(path), *name = NULL;
+	char *a = full_folder(state), *b = full_folder(path), *name = NULL;
 	const char *base = strrchr(path, '/');
 
 	base = base != NULL ? base + 1 : path;
