@@ -21,8 +21,9 @@ json_t *vm_config_restore(struct vm_config *cfg, struct err *err)
 	json = snapshot_config_json(cfg->snapshot, err);
 	if (json == NULL)
 		return NULL;
-	json_object_foreach_safe(json, next, name, value) if (vm_option_is_monitors(name))
-		json_object_del(json, name);
+	json_object_foreach_safe(json, next, name, value)
+		if (vm_option_is_monitors(name))
+			json_object_del(json, name);
 	return json;
 }
 

@@ -137,8 +137,7 @@ static void make_boot(const struct api *api, json_t *options)
 	json_object_set(options, "kernel", json_object_get(boot, "kernel_image_path"));
 	if (api_get(boot, "initrd_path") != NULL)
 		json_object_set(options, "initrd", api_get(boot, "initrd_path"));
-	json_array_foreach(json_object_get(api->doc, "drives"), i, item)
-	{
+	json_array_foreach(json_object_get(api->doc, "drives"), i, item) {
 		if (!api_bool(item, "is_root_device", false))
 			continue;
 		root = item;
@@ -146,8 +145,7 @@ static void make_boot(const struct api *api, json_t *options)
 		if (api_bool(item, "is_read_only", false))
 			mode = "ro";
 	}
-	json_array_foreach(json_object_get(api->doc, "pmem"), i, item)
-	{
+	json_array_foreach(json_object_get(api->doc, "pmem"), i, item) {
 		if (!api_bool(item, "root_device", false))
 			continue;
 		root = item;
@@ -254,15 +252,15 @@ static void make_lists(const struct api *api, json_t *options)
 	json_t *backends = json_array(), *item;
 	size_t i;
 
-	json_array_foreach(json_object_get(api->doc, "drives"), i,
-			   item) if (!json_is_true(json_object_get(item, "given")))
-		make_drive(item, disks, backends);
-	json_array_foreach(json_object_get(api->doc, "network-interfaces"), i,
-			   item) if (!json_is_true(json_object_get(item, "given")))
-		make_net(item, nets);
-	json_array_foreach(json_object_get(api->doc, "pmem"), i,
-			   item) if (!json_is_true(json_object_get(item, "given")))
-		make_pmem(item, pmems);
+	json_array_foreach(json_object_get(api->doc, "drives"), i, item)
+		if (!json_is_true(json_object_get(item, "given")))
+			make_drive(item, disks, backends);
+	json_array_foreach(json_object_get(api->doc, "network-interfaces"), i, item)
+		if (!json_is_true(json_object_get(item, "given")))
+			make_net(item, nets);
+	json_array_foreach(json_object_get(api->doc, "pmem"), i, item)
+		if (!json_is_true(json_object_get(item, "given")))
+			make_pmem(item, pmems);
 	json_object_set_new(options, "disk", disks);
 	json_object_set_new(options, "net", nets);
 	json_object_set_new(options, "pmem", pmems);
@@ -343,12 +341,10 @@ static int override(struct vm_config *cfg, const char *option, const char *key, 
 	int r = 0;
 	size_t i;
 
-	json_object_foreach(names, name, value)
-	{
+	json_object_foreach(names, name, value) {
 		bool found = false;
 
-		json_array_foreach(uses, i, item)
-		{
+		json_array_foreach(uses, i, item) {
 			char id[API_ID_MAX];
 
 			snprintf(id, sizeof(id), "%s%zu", option, i);
@@ -431,8 +427,7 @@ static json_t *given_list(const struct vm_config *cfg, const char *option, const
 	json_t *item, *uses = json_object_get(all, option);
 	size_t i;
 
-	json_array_foreach(uses, i, item)
-	{
+	json_array_foreach(uses, i, item) {
 		json_t *element = json_object();
 		char id[API_ID_MAX];
 

@@ -331,8 +331,7 @@ static int do_resize(struct ctl *ctl, struct err *err)
 
 	if (config == NULL)
 		return -err->code;
-	json_array_foreach(json_object_get(config, "drives"), i, item)
-	{
+	json_array_foreach(json_object_get(config, "drives"), i, item) {
 		if (strcmp(text_of(item, "drive_id"), ctl->argv[0]) == 0)
 			found = item;
 	}

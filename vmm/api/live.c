@@ -177,16 +177,14 @@ int api_apply_limits(struct api *api, struct err *err)
 	json_t *item;
 	size_t i;
 
-	json_array_foreach(json_object_get(api->doc, "drives"), i, item)
-	{
+	json_array_foreach(json_object_get(api->doc, "drives"), i, item) {
 		if (api_get(item, "rate_limiter") == NULL)
 			continue;
 		vdev = device_of(api, "drives", VIRTIO_ID_BLOCK, i);
 		if (vdev == NULL || limit_drive(vdev, api_get(item, "rate_limiter"), err) < 0)
 			return -err->code;
 	}
-	json_array_foreach(json_object_get(api->doc, "network-interfaces"), i, item)
-	{
+	json_array_foreach(json_object_get(api->doc, "network-interfaces"), i, item) {
 		vdev = device_of(api, "network-interfaces", VIRTIO_ID_NET, i);
 		if (vdev != NULL &&
 		    (limit_net(vdev, true, api_get(item, "rx_rate_limiter"), err) < 0 ||

@@ -83,10 +83,12 @@ static void add(json_t *into, json_t *from)
 	const char *key;
 	json_t *value;
 
-	json_object_foreach(from, key, value) if (json_is_integer(value))
-		json_object_set_new(into, key,
-				    json_integer(json_integer_value(json_object_get(into, key)) +
-						 json_integer_value(value)));
+	json_object_foreach(from, key, value)
+		if (json_is_integer(value))
+			json_object_set_new(
+				into, key,
+				json_integer(json_integer_value(json_object_get(into, key)) +
+					     json_integer_value(value)));
 }
 
 static void of_vcpus(struct vm *vm, json_t *totals)
@@ -213,8 +215,7 @@ static void take_off(json_t *now, const json_t *last)
 	void *next;
 	size_t i;
 
-	json_object_foreach_safe(now, next, key, value)
-	{
+	json_object_foreach_safe(now, next, key, value) {
 		const json_t *before = json_object_get(last, key);
 
 		if (json_is_integer(value))
@@ -223,8 +224,9 @@ static void take_off(json_t *now, const json_t *last)
 		else
 			take_off(value, before);
 	}
-	json_array_foreach(now, i, value) json_integer_set(
-		value, json_integer_value(value) - json_integer_value(json_array_get(last, i)));
+	json_array_foreach(now, i, value)
+		json_integer_set(value, json_integer_value(value) -
+						json_integer_value(json_array_get(last, i)));
 }
 
 static int write_line(struct metrics *m, const char *text, size_t len, struct err *err)
@@ -364,15 +366,13 @@ char *metrics_prometheus(const json_t *totals)
 
 	if (out == NULL)
 		return NULL;
-	json_object_foreach(object, key, group)
-	{
+	json_object_foreach(object, key, group) {
 		int len;
 
 		/* All of a name together, as the format wants it: beginning at the first one. */
 		if (!is_first(key, &len))
 			continue;
-		json_object_foreach(group, name, value)
-		{
+		json_object_foreach(group, name, value) {
 			if (!json_is_string(value))
 				print_all(out, object, key, len, name, json_is_array(value));
 		}

@@ -112,8 +112,10 @@ static void strip(json_t *json)
 		json_object_del(json, "given");
 		json_object_del(json, "given_cpus");
 	}
-	json_object_foreach(json, key, item) strip(item);
-	json_array_foreach(json, i, item) strip(item);
+	json_object_foreach(json, key, item)
+		strip(item);
+	json_array_foreach(json, i, item)
+		strip(item);
 }
 
 int api_get_config(struct api *api, struct api_call *call, struct err *err)

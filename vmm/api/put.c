@@ -35,15 +35,13 @@ static int check_file(const char *what, const char *path, bool write, struct err
 	return 0;
 }
 
-/* @body's member, or @def (a new reference, stolen). */
-static json_t *or_default(const json_t *body, const char *name, json_t *def)
+/* What was not given of @value is @def, which is stolen. */
+static void fill_in(json_t *value, const char *name, json_t *def)
 {
-	json_t *value = api_get(body, name);
-
-	if (value == NULL)
-		return def;
-	json_decref(def);
-	return json_incref(value);
+	if (api_get(value, name) == NULL)
+		json_object_set_new(value, name, def);
+	else
+		json_decref(def);
 }
 
 /* --- Boot source, machine --- */
@@ -167,13 +165,11 @@ static int other_root(const struct api *api, const char *list, const char *key, 
 	json_t *item;
 	size_t i;
 
-	json_array_foreach(
-		json_object_get(api->doc, list), i,
-		item) if (api_bool(item, flag, false) &&
-			  (id == NULL || strcmp(api_str(item, key), id) !=
-						 0)) return err_set(err, EEXIST,
-								    "%s is the root device already",
-								    api_str(item, key));
+	json_array_foreach(json_object_get(api->doc, list), i, item)
+		if (api_bool(item, flag, false) &&
+		    (id == NULL || strcmp(api_str(item, key), id) != 0))
+			return err_set(err, EEXIST, "%s is the root device already",
+				       api_str(item, key));
 	return 0;
 }
 
@@ -205,13 +201,10 @@ int api_put_drive(struct api *api, struct api_call *call, struct err *err)
 		     other_root(api, "pmem", "id", "root_device", NULL, err) < 0))
 		return -err->code;
 	value = json_deep_copy(b);
-	json_object_set_new(value, "cache_type",
-			    or_default(b, "cache_type", json_string("Unsafe")));
+	fill_in(value, "cache_type", json_string("Unsafe"));
 	if (api_str(b, "socket") == NULL) {
-		json_object_set_new(value, "is_read_only",
-				    or_default(b, "is_read_only", json_false()));
-		json_object_set_new(value, "io_engine",
-				    or_default(b, "io_engine", json_string("Sync")));
+		fill_in(value, "is_read_only", json_false());
+		fill_in(value, "io_engine", json_string("Sync"));
 	}
 	return api_set_element(api, "drives", "drive_id", value, root, err);
 }
@@ -235,8 +228,7 @@ int api_put_net(struct api *api, struct api_call *call, struct err *err)
 	    api_limits(api_get(call->body, "rx_rate_limiter"), &limits, err) < 0 ||
 	    api_limits(api_get(call->body, "tx_rate_limiter"), &limits, err) < 0)
 		return -err->code;
-	json_array_foreach(json_object_get(api->doc, "network-interfaces"), i, item)
-	{
+	json_array_foreach(json_object_get(api->doc, "network-interfaces"), i, item) {
 		const char *dev = api_str(item, "host_dev_name");
 
 		if (strcmp(api_str(item, "iface_id"), call->id) != 0 && dev != NULL &&
@@ -272,8 +264,8 @@ int api_put_pmem(struct api *api, struct api_call *call, struct err *err)
 	     other_root(api, "drives", "drive_id", "is_root_device", NULL, err) < 0))
 		return -err->code;
 	value = json_deep_copy(b);
-	json_object_set_new(value, "root_device", or_default(b, "root_device", json_false()));
-	json_object_set_new(value, "read_only", or_default(b, "read_only", json_false()));
+	fill_in(value, "root_device", json_false());
+	fill_in(value, "read_only", json_false());
 	return api_set_element(api, "pmem", "id", value, false, err);
 }
 
@@ -311,12 +303,9 @@ int api_put_balloon(struct api *api, struct api_call *call, struct err *err)
 	if (api_check(b, fields, err) < 0)
 		return -err->code;
 	value = json_deep_copy(b);
-	json_object_set_new(value, "stats_polling_interval_s",
-			    or_default(b, "stats_polling_interval_s", json_integer(0)));
-	json_object_set_new(value, "free_page_hinting",
-			    or_default(b, "free_page_hinting", json_false()));
-	json_object_set_new(value, "free_page_reporting",
-			    or_default(b, "free_page_reporting", json_false()));
+	fill_in(value, "stats_polling_interval_s", json_integer(0));
+	fill_in(value, "free_page_hinting", json_false());
+	fill_in(value, "free_page_reporting", json_false());
 	return api_set_member(api, "balloon", value, err);
 }
 

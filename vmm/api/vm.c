@@ -241,8 +241,7 @@ static int restore_overrides(const json_t *b, json_t *option, struct err *err)
 	size_t i;
 
 	json_object_set_new(option, "nets", nets);
-	json_array_foreach(api_get(b, "network_overrides"), i, item)
-	{
+	json_array_foreach(api_get(b, "network_overrides"), i, item) {
 		if (api_check(item, net_fields, err) < 0)
 			return err_context(err, "network_overrides[%zu]", i);
 		json_object_set(nets, api_str(item, "iface_id"), api_get(item, "host_dev_name"));

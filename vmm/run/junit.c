@@ -82,8 +82,7 @@ static void words(const json_t *run, char *text, size_t size)
 	size_t i, len = 0;
 
 	*text = '\0';
-	json_array_foreach(json_object_get(run, "command"), i, word)
-	{
+	json_array_foreach(json_object_get(run, "command"), i, word) {
 		int n = snprintf(text + len, size - len, "%s%s", i > 0 ? " " : "",
 				 json_string_value(word));
 
@@ -149,8 +148,7 @@ static void command_case(FILE *file, const json_t *run, const char *class, const
 		run_junit_text(file, get(log, "panic"));
 		fputc('\n', file);
 	}
-	json_array_foreach(json_object_get(log, "tail"), i, line)
-	{
+	json_array_foreach(json_object_get(log, "tail"), i, line) {
 		run_junit_text(file, json_string_value(line));
 		fputc('\n', file);
 	}
@@ -212,8 +210,7 @@ void run_junit_suite(FILE *file, const json_t *run)
 
 	if (*release == '\0')
 		release = *get(kernel, "path") != '\0' ? get(kernel, "path") : "kernel";
-	json_array_foreach(results, i, result)
-	{
+	json_array_foreach(results, i, result) {
 		const char *what = element_of(get(result, "result"));
 
 		n++;
@@ -239,7 +236,8 @@ void run_junit_suite(FILE *file, const json_t *run)
 	property(file, "sentence", get(run, "sentence"));
 	property(file, "artifacts", get(run, "artifacts"));
 	fputs("    </properties>\n", file);
-	json_array_foreach(results, i, result) result_case(file, result);
+	json_array_foreach(results, i, result)
+		result_case(file, result);
 	if (command)
 		command_case(file, run, release, name);
 	element(file, "system-out", get(json_object_get(run, "output"), "stdout"));
