@@ -9,7 +9,8 @@
 /*
  * Lock the open file @fd as a whole, for writing if @exclusive, for as long as it is open. -EBUSY:
  * the sentence says who may have it, and ends with @way_out, a further way to share it ("" or
- * " or ..."). Where the file system knows no locks, a warning is all.
+ * " or ..."); it comes after half a second of waiting for an owner that was killed. Where the file
+ * system knows no locks, a warning is all.
  */
 int file_lock(int fd, bool exclusive, const char *way_out, struct err *err);
 /*

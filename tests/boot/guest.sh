@@ -62,13 +62,13 @@ guest() {
 
 nothing() { :; }
 
-# hung: what stands still where; then it is ended, so that the case fails.
+# hung: a failed case, with the guest's last words and what each thread waits for; then it is ended.
 hung() {
-	local task
-	note "silent for $SILENCE s; after: $(tail -n 3 out)"
+	local task facts=()
 	for task in "/proc/$vmm/task"/*; do
-		note "$(cat "$task/comm" "$task/wchan" "$task/syscall" | tr '\n' ' ')"
+		facts+=("$(cat "$task/comm" "$task/wchan" "$task/syscall" | tr '\n' ' ')")
 	done
+	fail "the guest speaks" "silent for $SILENCE s after: $(tail -n 1 out)" "${facts[@]}" "$(tail -n 3 err)"
 	kill -9 "$vmm"
 }
 

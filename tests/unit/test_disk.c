@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "devices/disk.h"
+#include "devices/filelock.h"
 #include "tests/unit/device_util.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
@@ -581,6 +582,34 @@ START_TEST(locks)
 }
 END_TEST
 
+/* Who was killed with I/O in flight holds its lock for a moment longer: here 50 ms. */
+START_TEST(lock_comes_late)
+{
+	struct timespec moment = { .tv_nsec = 50000000 };
+	struct disk *disk;
+	int told[2];
+	char c;
+	pid_t child;
+
+	ck_assert_int_eq(pipe(told), 0);
+	child = fork();
+	ck_assert_int_ge(child, 0);
+	if (child == 0) {
+		if (file_lock(open(path, O_RDWR), true, "", &err) < 0 || write(told[1], "x", 1) != 1)
+			_exit(1);
+		nanosleep(&moment, NULL);
+		_exit(0);
+	}
+	ck_assert_int_eq(read(told[0], &c, 1), 1);
+	disk = try_open(path, false, NULL, 0);
+	ck_assert_msg(disk != NULL, "%s", err.msg);
+	ck_assert_int_eq(waitpid(child, NULL, 0), child);
+	disk_close(disk);
+	close(told[0]);
+	close(told[1]);
+}
+END_TEST
+
 START_TEST(refusals)
 {
 	char fifo[128];
@@ -799,6 +828,7 @@ int main(void)
 	tcase_add_loop_test(tc, sizes, 0, 2);
 	tcase_add_test(tc, resized);
 	tcase_add_test(tc, locks);
+	tcase_add_test(tc, lock_comes_late);
 	tcase_add_test(tc, refusals);
 	tcase_add_test(tc, overlay_refusals);
 	tcase_add_test(tc, overlay_hostile_bitmap);
