@@ -22,7 +22,7 @@
 #include "vmm/base/log.h"
 
 #define STEP_NS 2000000
-#define STEPS   250 /* half a second */
+#define STEPS	250 /* half a second */
 
 /* Returns 0, or -1 with errno set: EAGAIN if somebody else holds it, and goes on to. */
 static int lock_patiently(int fd, struct flock *lock)

@@ -595,7 +595,8 @@ START_TEST(lock_comes_late)
 	child = fork();
 	ck_assert_int_ge(child, 0);
 	if (child == 0) {
-		if (file_lock(open(path, O_RDWR), true, "", &err) < 0 || write(told[1], "x", 1) != 1)
+		if (file_lock(open(path, O_RDWR), true, "", &err) < 0 ||
+		    write(told[1], "x", 1) != 1)
 			_exit(1);
 		nanosleep(&moment, NULL);
 		_exit(0);
