@@ -3,11 +3,11 @@
  * kvm_floor: the least a program can do to run a guest. What it takes is KVM's own price;
  * no monitor can be faster than this.
  *
- *	kvm_floor [-c CPUS] [-m MIB] [-p EXITS | -w EXITS]
+ *	kvm_floor [-s] [-c CPUS] [-m MIB] [-p EXITS | -w EXITS]
  *
  * Makes a VM with MIB of memory (128), KVM's local APICs and CPUS vCPUs (1), of which the
  * first runs a loop of one `out` in real mode until that has left the guest EXITS times (1);
- * -w: a write to MMIO instead. Then it prints one byte and exits with status 42.
+ * -w: a write to MMIO instead. Then it prints one byte and exits with status 42; -s: stays.
  *
  * Without the local APICs it would be slower: KVM patches its own code for such VMs.
  */
@@ -47,20 +47,23 @@ int main(int argc, char **argv)
 	struct kvm_userspace_memory_region slot = { .memory_size = 128ULL << 20 };
 	struct kvm_regs regs = { .rip = CODE, .rflags = 2 };
 	unsigned long exits = 1, cpus = 1;
-	bool mmio = false;
+	bool mmio = false, stays = false;
 	struct kvm_sregs sregs;
 	struct kvm_run *run;
 	int kvm, vm, vcpu = -1, opt;
 	size_t run_size;
 	uint8_t *ram;
 
-	while ((opt = getopt(argc, argv, "c:m:p:w:")) != -1) {
+	while ((opt = getopt(argc, argv, "c:m:p:sw:")) != -1) {
 		switch (opt) {
 		case 'c':
 			cpus = strtoul(optarg, NULL, 0);
 			break;
 		case 'm':
 			slot.memory_size = strtoull(optarg, NULL, 0) << 20;
+			break;
+		case 's':
+			stays = true;
 			break;
 		case 'w':
 			mmio = true;
@@ -108,5 +111,7 @@ int main(int argc, char **argv)
 	}
 	if (write(STDOUT_FILENO, "x", 1) != 1)
 		err(125, "standard output");
+	if (stays)
+		pause();
 	return STATUS;
 }
