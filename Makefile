@@ -133,8 +133,8 @@ $(BUILD)/vmm.1: vmm/vmm.1.in $(BUILD)/vmm
 	sed -e 's/@VERSION@/$(VERSION)/' -e '/@OPTIONS@/{r $@.options' -e 'd}' $< > $@
 	@rm -f $@.options
 
-$(BUILD)/vmm-run.1: vmm/vmm-run.1.in $(BUILD)/vmm
-	$(BUILD)/vmm help man-run-options > $@.options
+$(BUILD)/vmm-run.1 $(BUILD)/vmm-jail.1: $(BUILD)/vmm-%.1: vmm/vmm-%.1.in $(BUILD)/vmm
+	$(BUILD)/vmm help man-$*-options > $@.options
 	sed -e 's/@VERSION@/$(VERSION)/' -e '/@OPTIONS@/{r $@.options' -e 'd}' $< > $@
 	@rm -f $@.options
 
@@ -142,11 +142,12 @@ $(BUILD)/vmm-ctl.1: vmm/vmm-ctl.1.in Makefile
 	@mkdir -p $(@D)
 	sed -e 's/@VERSION@/$(VERSION)/' $< > $@
 
-install: $(BUILD)/vmm $(BUILD)/vmm.1 $(BUILD)/vmm-run.1 $(BUILD)/vmm-ctl.1
+install: $(BUILD)/vmm $(BUILD)/vmm.1 $(BUILD)/vmm-run.1 $(BUILD)/vmm-ctl.1 $(BUILD)/vmm-jail.1
 	install -D -m 755 $(BUILD)/vmm $(DESTDIR)$(PREFIX)/bin/vmm
 	install -D -m 644 $(BUILD)/vmm.1 $(DESTDIR)$(PREFIX)/share/man/man1/vmm.1
 	install -D -m 644 $(BUILD)/vmm-run.1 $(DESTDIR)$(PREFIX)/share/man/man1/vmm-run.1
 	install -D -m 644 $(BUILD)/vmm-ctl.1 $(DESTDIR)$(PREFIX)/share/man/man1/vmm-ctl.1
+	install -D -m 644 $(BUILD)/vmm-jail.1 $(DESTDIR)$(PREFIX)/share/man/man1/vmm-jail.1
 	install -D -m 644 vmm/api/api.yaml $(DESTDIR)$(PREFIX)/share/vmm/api.yaml
 
 # Packages: to build, to test, for the testbed. Installed only when one is missing.

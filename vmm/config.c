@@ -168,6 +168,15 @@ FLAG_KEYS(help_keys, "off", "this text");
 FLAG_KEYS(no_api_keys, "off", "no control API, with --config-file");
 FLAG_KEYS(show_level_keys, "off", "begin messages with their level");
 FLAG_KEYS(no_seccomp_keys, "off", "accepted, and without effect");
+#define MICROSECONDS_KEYS(id, text)                                                         \
+	static const struct opt_key id[] = {                                              \
+		{ .name = "us", .type = OPT_UINT, .arg = "N", .def = "0", .max = INT64_MAX, .help = text },  \
+		{ 0 }                                                                     \
+	}
+
+MICROSECONDS_KEYS(start_keys, "CLOCK_MONOTONIC");
+MICROSECONDS_KEYS(start_cpu_keys, "CLOCK_PROCESS_CPUTIME_ID");
+MICROSECONDS_KEYS(parent_cpu_keys, "CLOCK_PROCESS_CPUTIME_ID");
 TIME_KEYS(timeout_keys, "0", "end the VM after this time");
 TIME_KEYS(hang_keys, "0", "end it after this time without console output");
 TIME_KEYS(stop_keys, "10s", "grace between power button and the end");
@@ -278,6 +287,13 @@ static const struct opt monitor_options[] = {
 	  .offset = CONFIG(metrics_path),
 	  .help = "Append metrics to a file, or write them to a named pipe, a line of JSON each minute "
 		  "and when they are asked for." },
+	{ .name = "start-time-us", .keys = start_keys, .plain = true, .hidden = true,
+	  .offset = CONFIG(start_us),
+	  .help = "When whoever started this process did so: metrics say how long it took." },
+	{ .name = "start-time-cpu-us", .keys = start_cpu_keys, .plain = true, .hidden = true,
+	  .offset = CONFIG(start_cpu_us), .help = "How much CPU time this process had used then." },
+	{ .name = "parent-cpu-time-us", .keys = parent_cpu_keys, .plain = true, .hidden = true,
+	  .offset = CONFIG(parent_cpu_us), .help = "How much CPU time its parent had used." },
 	{ .name = "no-seccomp", .keys = no_seccomp_keys, .plain = true, .offset = CONFIG(no_seccomp),
 	  .help = "Accepted, as it is on Firecracker's command lines; there is no filter yet that it could "
 		  "leave out." },

@@ -85,6 +85,8 @@ struct vm_config {
 	char *config_path;
 	char *config_file; /* Firecracker's format */
 	bool no_api;
+	uint64_t start_us, start_cpu_us,
+		parent_cpu_us; /* a jailer's clocks, for metrics; 0: none */
 	bool dry_run, help;
 };
 

@@ -15,6 +15,7 @@
 #include "vmm/base/log.h"
 #include "vmm/config.h"
 #include "vmm/api/ctl.h"
+#include "vmm/jail/jail.h"
 #include "vmm/run/run.h"
 #include "vmm/snapshot/snapshot.h"
 #include "vmm/vm.h"
@@ -25,8 +26,9 @@ static const char usage[] =
 	"       vmm snapshot info|merge ...          look at saved machines\n"
 	"       vmm ctl SOCKET VERB...               control a machine that runs\n"
 	"       vmm list [FOLDER]                    the machines that can be controlled\n"
+	"       vmm jail OPTIONS -- [OPTIONS]        run vmm as a user, in an empty root\n"
 	"       vmm version                          print the version\n"
-	"       vmm help [run|ctl]                   explain every option\n";
+	"       vmm help [run|ctl|jail]              explain every option\n";
 
 /* The VM whose terminal a crash must put back. */
 static struct vm *volatile current_vm;
@@ -169,9 +171,16 @@ static int run(int argc, char **argv)
 	return status == RUN_HELP ? print_help(run_options, false) : status;
 }
 
+static int print_jail_help(void)
+{
+	puts("usage: vmm jail --id ID --uid N --gid N [OPTIONS] [-- OPTIONS of the program]\n");
+	opt_print_help(jail_options, stdout);
+	return flush_stdout();
+}
+
 static int help(int argc, char **argv)
 {
-	static const char *const topics[] = { "boot", "run", "ctl", NULL };
+	static const char *const topics[] = { "boot", "run", "ctl", "jail", NULL };
 	const char *topic = argc > 0 ? argv[0] : "boot", *near;
 
 	if (argc <= 1 && strcmp(topic, "boot") == 0)
@@ -182,6 +191,8 @@ static int help(int argc, char **argv)
 		fputs(ctl_usage, stdout);
 		return flush_stdout();
 	}
+	if (argc <= 1 && strcmp(topic, "jail") == 0)
+		return print_jail_help();
 	/* What the Makefile puts into the manual pages. */
 	if (argc == 1 && strcmp(topic, "man-options") == 0)
 		return print_help(NULL, true);
@@ -189,8 +200,12 @@ static int help(int argc, char **argv)
 		opt_print_man(run_options, stdout);
 		return flush_stdout();
 	}
+	if (argc == 1 && strcmp(topic, "man-jail-options") == 0) {
+		opt_print_man(jail_options, stdout);
+		return flush_stdout();
+	}
 	near = opt_nearest(topic, topics);
-	log_error("help: there is no topic '%s' (valid: boot, run, ctl%s%s%s)", topic,
+	log_error("help: there is no topic '%s' (valid: boot, run, ctl, jail%s%s%s)", topic,
 		  near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
 		  near != NULL ? "'?" : "");
 	return STATUS_CANNOT;
@@ -230,6 +245,16 @@ static int list(int argc, char **argv)
 	return ctl_list(argc, argv, &err) < 0 ? fail(&err) : flush_stdout();
 }
 
+static int jail(int argc, char **argv)
+{
+	struct err err = ERR_INIT;
+	int status = jail_main(argc, argv, &err);
+
+	if (status == JAIL_HELP)
+		return print_jail_help();
+	return status < 0 ? fail(&err) : status;
+}
+
 static int version(int argc, char **argv)
 {
 	if (argc > 0) {
@@ -256,12 +281,14 @@ static void tune_malloc(void)
 
 int main(int argc, char **argv)
 {
-	static const char *const commands[] = { "boot", "run",	"snapshot", "ctl",
-						"list", "help", "version",  NULL };
+	static const char *const commands[] = { "boot", "run",	"snapshot", "ctl", "list",
+						"jail", "help", "version",  NULL };
 	const char *near;
 
 	fill_standard_streams();
 	tune_malloc();
+	if (argc > 0 && strcmp(basename(argv[0]), "jailer") == 0)
+		return jail(argc - 1, argv + 1);
 	if (argc < 2) {
 		fputs(usage, stderr);
 		return STATUS_CANNOT;
@@ -278,13 +305,15 @@ int main(int argc, char **argv)
 		return ctl(argc - 2, argv + 2);
 	if (strcmp(argv[1], "list") == 0)
 		return list(argc - 2, argv + 2);
+	if (strcmp(argv[1], "jail") == 0)
+		return jail(argc - 2, argv + 2);
 	if (strcmp(argv[1], "help") == 0)
 		return help(argc - 2, argv + 2);
 	if (strcmp(argv[1], "version") == 0 || strcmp(argv[1], "--version") == 0)
 		return version(argc - 2, argv + 2);
 	near = opt_nearest(argv[1], commands);
 	log_error(
-		"unknown command '%s' (valid: boot, run, snapshot, ctl, list, help, version%s%s%s)",
+		"unknown command '%s' (valid: boot, run, snapshot, ctl, list, jail, help, version%s%s%s)",
 		argv[1], near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
 		near != NULL ? "'?" : "");
 	return STATUS_CANNOT;

@@ -100,6 +100,7 @@ static int watch_signals(struct vm *vm, struct err *err)
 	pthread_sigmask(SIG_BLOCK, &set, &vm->old_mask);
 	vm->mask_set = true;
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* RLIMIT_FSIZE is an error of whoever writes */
 	vm->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (vm->signals.fd < 0)
 		return err_sys(err, errno, "signalfd");

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include "tests/unit/test_run.h"
 #include "vmm/base/gmem.h"
@@ -419,6 +420,28 @@ START_TEST(shared_memory_is_in_the_memfd)
 }
 END_TEST
 
+/* Anonymous memory is no file. Runs in a process of its own, as every test. */
+START_TEST(more_memory_than_files_may_have)
+{
+	struct gmem_config cfg = { .size = 2 * MIB };
+	struct rlimit limit = { MIB, MIB };
+	struct err err = ERR_INIT;
+	struct gmem large;
+
+	signal(SIGXFSZ, SIG_IGN);
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	ck_assert_int_eq(gmem_init(&large, &cfg, &err), 0);
+	ck_assert_int_eq(large.fd, -1);
+	ck_assert_int_eq(gmem_add_region(&large, 0, 2 * MIB, &err), 0);
+	ck_assert_int_eq(gmem_write(&large, 2 * MIB - 5, "hello", 5), 0);
+	ck_assert_int_eq(gmem_share(&large, &err), -ENOTSUP);
+	ck_assert_str_eq(err.msg,
+			 "another process must see guest memory, but with files limited to less "
+			 "(RLIMIT_FSIZE) it is private: leave that out");
+	gmem_fini(&large);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("gmem");
@@ -436,6 +459,7 @@ int main(void)
 	tcase_add_test(tc, writes_do_not_reach_the_file);
 	tcase_add_test(tc, a_mapped_file_can_be_let_go);
 	tcase_add_test(tc, files_that_are_too_short_or_do_not_fit);
+	tcase_add_test(tc, more_memory_than_files_may_have);
 	tcase_add_test(tc, top_of_ram);
 	tcase_add_test(tc, from_host_to_guest);
 	tcase_add_test(tc, files_as_regions);

@@ -37,6 +37,7 @@ struct api {
 	struct vm *vm;	      /* NULL: not started */
 	struct vm_watcher watcher;
 	struct metrics metrics;
+	uint64_t startup_us, startup_cpu_us; /* until requests were taken; 0: not known */
 };
 
 /* A request, once it is known whose it is. */

@@ -8,7 +8,8 @@
  * leaves overcommit to the host's policy, except for hugetlb pages, which are
  * reserved by the mmap() itself so that a shortage is an error here and not a
  * SIGBUS in the middle of the guest's life. With `merge` or transparent huge pages it is
- * private anonymous memory instead, as Linux does neither on shared memory.
+ * private anonymous memory instead, as Linux does neither on shared memory; and where the largest
+ * file this process may have (RLIMIT_FSIZE) is smaller than the guest.
  *
  * File contents. gmem_load_file() maps large page-aligned spans of a kernel or initrd
  * copy-on-write over the RAM mapping: nothing is read or copied before the guest asks
@@ -158,9 +159,15 @@ static int init_memfd(struct gmem *mem, const struct gmem_config *cfg, struct er
 				       page_name(mem));
 		return err_sys(err, errno, "memory: memfd_create");
 	}
-	if (ftruncate(mem->fd, (off_t)cfg->size) < 0)
+	if (ftruncate(mem->fd, (off_t)cfg->size) < 0) {
+		if (errno == EFBIG && !pool) {
+			close(mem->fd);
+			mem->fd = -1;
+			return init_private(mem, cfg, err);
+		}
 		return err_sys(err, errno, "memory: cannot size %llu MiB",
 			       (unsigned long long)cfg->size >> 20);
+	}
 	mem->base =
 		gmem_map_aligned(mem->fd, cfg->size, pool ? mem->page_size : SIZE_2M,
 				 PROT_READ | PROT_WRITE, MAP_SHARED | (pool ? 0 : MAP_NORESERVE));
@@ -299,9 +306,11 @@ int gmem_share(struct gmem *mem, struct err *err)
 			"private: restore it with copy");
 	if (mem->fd < 0)
 		return err_set(err, ENOTSUP,
-			       "another process must see guest memory, but with --mem %s it is "
-			       "private: leave that out",
-			       mem->merge ? "merge" : "hugepages=thp");
+			       "another process must see guest memory, but with %s it is private: "
+			       "leave that out",
+			       mem->merge ? "--mem merge"
+			       : mem->thp ? "--mem hugepages=thp"
+					  : "files limited to less (RLIMIT_FSIZE)");
 	mem->shared = true;
 	return gmem_release_files(mem, err);
 }

@@ -2,10 +2,11 @@
 /*
  * Guest memory: the one place that turns guest physical addresses into pointers.
  *
- * RAM is a memfd (with `merge` or `thp`: private memory), mapped once and cut into regions by the
- * architecture's address map (on x86: below and above the hole under 4 GiB). Files of a device
- * (virtio-pmem) may be regions above it. Every access names an address *and a length*; when a
- * single byte of it is outside a region, or is to be written and may not, there is no pointer.
+ * RAM is a memfd (with `merge`, `thp` or a limit of file sizes: private), mapped once and cut into
+ * regions by the architecture's address map (on x86: below and above the hole under 4 GiB). Files
+ * of a device (virtio-pmem) may be regions above it. Every access names an address *and a length*;
+ * when a single byte of it is outside a region, or is to be written and may not, there is no
+ * pointer.
  *
  * KVM's dirty log records what the guest writes, not what the monitor writes, so
  * whoever takes a pointer to write says so, and the pages are marked in a bitmap of
