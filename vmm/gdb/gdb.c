@@ -257,6 +257,26 @@ bool gdb_attached(const struct gdb *gdb)
 	return gdb != NULL && (gdb->vm.holds || has_client(gdb));
 }
 
+/*
+ * The CPU that died; or, of a guest that stands still, one that is busy in its kernel: after a
+ * panic only the one that panicked is, all others are off.
+ */
+static unsigned who_is_meant(struct gdb *gdb)
+{
+	struct vcpus *cpus = gdb->vm.cpus;
+	unsigned now = gdb->session.cpu;
+
+	for (unsigned i = 0; i < cpus->n; i++)
+		if (cpus->vcpu[i].end != VCPU_END_NONE)
+			return i;
+	if (arch_vcpu_activity(&cpus->vcpu[now].kvm) == VCPU_KERNEL)
+		return now;
+	for (unsigned i = 0; i < cpus->n; i++)
+		if (arch_vcpu_activity(&cpus->vcpu[i].kvm) == VCPU_KERNEL)
+			return i;
+	return now;
+}
+
 bool gdb_catch(struct gdb *gdb, int signal)
 {
 	struct gdb_stop stop = { .signal = signal };
@@ -264,10 +284,7 @@ bool gdb_catch(struct gdb *gdb, int signal)
 	if (gdb == NULL || !has_client(gdb) || gdb->vm.holds)
 		return false;
 	gdb_vm_hold(&gdb->vm);
-	stop.cpu = gdb->session.cpu;
-	for (unsigned i = gdb->vm.cpus->n; i-- > 0;)
-		if (gdb->vm.cpus->vcpu[i].end != VCPU_END_NONE)
-			stop.cpu = i;
+	stop.cpu = who_is_meant(gdb);
 	gdb_session_stopped(&gdb->session, &stop);
 	return true;
 }

@@ -49,6 +49,7 @@ struct jail {
 	char **words;	  /* for the program */
 	int nwords;
 	uint64_t start_us; /* CLOCK_MONOTONIC */
+	uint64_t cpu_us;   /* what this process used before a fork */
 };
 
 #define JAIL(field) offsetof(struct jail, field)
@@ -304,7 +305,7 @@ static int execute(const struct jail *j, const struct jail_root *root, struct er
 	snprintf(cpu, sizeof(cpu), "--start-time-cpu-us=%llu",
 		 (unsigned long long)now_us(CLOCK_PROCESS_CPUTIME_ID));
 	snprintf(parent_cpu, sizeof(parent_cpu), "--parent-cpu-time-us=%llu",
-		 (unsigned long long)now_us(CLOCK_PROCESS_CPUTIME_ID));
+		 (unsigned long long)j->cpu_us);
 	words[n++] = (char *)j->name;
 	words[n++] = (char *)"--id";
 	words[n++] = j->id;
@@ -330,12 +331,13 @@ static int become(const struct jail *j, const struct jail_root *root, int null, 
 }
 
 /* In a process of its own where one is needed: setsid(2) is not for leaders. */
-static int start(const struct jail *j, const struct jail_root *root, int null, struct err *err)
+static int start(struct jail *j, const struct jail_root *root, int null, struct err *err)
 {
 	bool leader = j->daemonize && getpgrp() == getpid();
 	int ends[2], r;
 	pid_t pid;
 
+	j->cpu_us = now_us(CLOCK_PROCESS_CPUTIME_ID);
 	if (!j->new_pid_ns && !leader) {
 		if (dprintf(root->pidfile, "%d", (int)getpid()) < 0)
 			return err_sys(err, errno, "cannot write %s.pid", root->name);
