@@ -163,14 +163,18 @@ static void handle_exit(struct vcpu *v)
 }
 
 /*
- * Let KVM finish the instruction of the last exit, without running the guest further. That may
- * be what a single step was waiting for.
+ * Let KVM finish the instruction of the last exit, without running the guest further (api.rst,
+ * KVM_EXIT_MMIO). That may be what a single step was waiting for; and an access over the edge of a
+ * page comes in two exits.
  */
 static void complete_exit(struct vcpu *v)
 {
 	__atomic_store_n(&v->kvm.run->immediate_exit, 1, __ATOMIC_RELEASE);
-	if (ioctl(v->kvm.fd, KVM_RUN, 0) == 0 && v->kvm.run->exit_reason == KVM_EXIT_DEBUG)
-		met_breakpoint(v);
+	while (v->end == VCPU_END_NONE && ioctl(v->kvm.fd, KVM_RUN, 0) == 0) {
+		handle_exit(v);
+		if (v->kvm.run->exit_reason == KVM_EXIT_DEBUG)
+			break;
+	}
 	__atomic_store_n(&v->kvm.run->immediate_exit, 0, __ATOMIC_RELEASE);
 }
 
@@ -199,8 +203,7 @@ static void run(struct vcpu *v)
 		met_its_end(v, VCPU_END_KVM_ERROR);
 		return;
 	}
-	if (v->end == VCPU_END_NONE)
-		complete_exit(v);
+	complete_exit(v);
 }
 
 static void *vcpu_thread(void *arg)
