@@ -29,6 +29,16 @@ struct cpu_config {
 	uint64_t count, sockets, cores, threads;
 };
 
+/* Which features vCPUs show: a model, less those in @without, names parted by '+' (or NULL). */
+struct cpu_model_config {
+	int model; /* index into arch_cpu_model_names; 0: all that the host has */
+	char *without;
+};
+extern const char *const arch_cpu_model_names[]; /* ends with NULL */
+
+/* Are the names known? -EINVAL otherwise. */
+int cpu_model_check(const struct cpu_model_config *cfg, struct err *err);
+
 /* What virtio devices are attached by. AUTO: what the rest of the machine suggests. */
 enum machine_transport { TRANSPORT_AUTO, TRANSPORT_PCI, TRANSPORT_MMIO };
 
@@ -39,6 +49,7 @@ struct machine_config {
 	int entry;     /* the architecture's enum kernel_entry */
 	struct gmem_config mem;
 	struct cpu_config cpus;
+	struct cpu_model_config cpu;
 	bool acpi;	  /* describe the machine by ACPI tables */
 	bool pit;	  /* x86: legacy interrupt controllers and timer */
 	bool serial;	  /* there is a serial port */

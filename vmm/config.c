@@ -76,6 +76,14 @@ static const struct opt_key cpus_keys[] = {
 	  .arg = "N", .max = MACHINE_CPUS_MAX, .help = "threads per core; 0 is one" },
 	{ 0 }
 };
+static const struct opt_key cpu_keys[] = {
+	{ .name = "model", .type = OPT_ENUM, .offset = offsetof(struct cpu_model_config, model),
+	  .values = arch_cpu_model_names, .def = "host", .arg = "MODEL",
+	  .help = "host: all that it has; or a level that hosts have in common" },
+	{ .name = "without", .type = OPT_STR, .offset = offsetof(struct cpu_model_config, without),
+	  .arg = "NAME+NAME", .help = "features less, such as avx512f or rdrand+rdseed" },
+	{ 0 }
+};
 static const struct opt_key gdb_keys[] = {
 	{ .name = "to", .type = OPT_STR, .offset = offsetof(struct gdb_config, to),
 	  .arg = "PATH|PORT", .required = true,
@@ -201,6 +209,9 @@ static const struct opt machine_options[] = {
 	  .section = "Machine", .help = "Guest memory." },
 	{ .name = "cpus", .letter = 'c', .keys = cpus_keys, .offset = CONFIG(machine.cpus),
 	  .help = "vCPUs and how they are arranged." },
+	{ .name = "cpu", .keys = cpu_keys, .offset = CONFIG(machine.cpu),
+	  .help = "Which features of the host's CPU the guest is told of. With a level of the x86-64 ABI a "
+		  "snapshot can go on on any host that has it." },
 	{ .name = "name", .alias = "id", .keys = name_keys, .plain = true, .offset = CONFIG(name),
 	  .help = "Name of the VM; network devices get stable MAC addresses from it." },
 	{ .name = "transport", .keys = transport_keys, .plain = true,
@@ -225,7 +236,8 @@ static const struct opt machine_options[] = {
 
 /* What the guest was told once. With --restore it is what it was. */
 static const char *const fixed_options[] = { "kernel", "initrd", "cmdline",   "entry", "mem",
-					     "cpus",   "transport", "acpi", "pit",   "debug-exit" };
+					     "cpus",   "cpu",	    "transport", "acpi", "pit",
+					     "debug-exit" };
 
 static const struct opt monitor_options[] = {
 	{ .name = "timeout", .keys = timeout_keys, .plain = true, .offset = CONFIG(timeout_ns),

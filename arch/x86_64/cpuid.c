@@ -6,7 +6,8 @@
  * hypervisor leaves Documentation/virt/kvm/x86/cpuid.rst. The host's own numbers of
  * cores, threads and sharing in leaves 0x1, 0x4, 0xb, 0x1f, 0x80000008, 0x8000001d
  * and 0x8000001e would be wrong in the guest, so they are replaced; so are the APIC
- * IDs, which differ for each vCPU. Everything else is KVM's word.
+ * IDs, which differ for each vCPU. Everything else is KVM's word, or the part of it that --cpu
+ * leaves (cpu_model.c).
  *
  * The TSC frequency goes out three times, for guests that look in different places:
  * leaf 0x15 (Intel), leaf 0x40000010 (the convention VMware began), and the KVM
@@ -75,7 +76,7 @@ uint32_t cpu_apic_id(const struct cpu_config *cfg, unsigned index)
 			  (index / (t.threads * t.cores)) << (thread_bits + core_bits));
 }
 
-static struct kvm_cpuid_entry2 *find(struct kvm_cpuid2 *cpuid, uint32_t leaf, uint32_t index)
+struct kvm_cpuid_entry2 *cpuid_find(struct kvm_cpuid2 *cpuid, uint32_t leaf, uint32_t index)
 {
 	for (unsigned i = 0; i < cpuid->nent; i++)
 		if (cpuid->entries[i].function == leaf && cpuid->entries[i].index == index)
@@ -87,7 +88,7 @@ static struct kvm_cpuid_entry2 *find(struct kvm_cpuid2 *cpuid, uint32_t leaf, ui
 static struct kvm_cpuid_entry2 *get(struct kvm_cpuid2 *cpuid, uint32_t leaf, uint32_t index,
 				    uint32_t flags)
 {
-	struct kvm_cpuid_entry2 *e = find(cpuid, leaf, index);
+	struct kvm_cpuid_entry2 *e = cpuid_find(cpuid, leaf, index);
 
 	if (e == NULL) {
 		if (cpuid->nent == CPUID_ENTRIES_MAX)
@@ -99,19 +100,19 @@ static struct kvm_cpuid_entry2 *get(struct kvm_cpuid2 *cpuid, uint32_t leaf, uin
 	return e;
 }
 
-static void drop_leaf(struct kvm_cpuid2 *cpuid, uint32_t leaf)
+void cpuid_drop_leaf(struct kvm_cpuid2 *cpuid, uint32_t leaf, uint32_t from)
 {
 	unsigned kept = 0;
 
 	for (unsigned i = 0; i < cpuid->nent; i++)
-		if (cpuid->entries[i].function != leaf)
+		if (cpuid->entries[i].function != leaf || cpuid->entries[i].index < from)
 			cpuid->entries[kept++] = cpuid->entries[i];
 	cpuid->nent = kept;
 }
 
 static enum vendor vendor_of(struct kvm_cpuid2 *cpuid)
 {
-	const struct kvm_cpuid_entry2 *e = find(cpuid, 0, 0);
+	const struct kvm_cpuid_entry2 *e = cpuid_find(cpuid, 0, 0);
 
 	if (e == NULL)
 		return VENDOR_OTHER;
@@ -131,7 +132,7 @@ static void set_extended_topology(struct kvm_cpuid2 *cpuid, uint32_t leaf,
 	unsigned core_bits = ceil_log2(t->cores);
 	struct kvm_cpuid_entry2 *e;
 
-	drop_leaf(cpuid, leaf);
+	cpuid_drop_leaf(cpuid, leaf, 0);
 	e = get(cpuid, leaf, 0, KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
 	e->eax = thread_bits;
 	e->ebx = (uint32_t)t->threads;
@@ -189,17 +190,17 @@ static void set_amd(struct kvm_cpuid2 *cpuid, const struct cpu_config *t)
 	e = get(cpuid, 0, 0, 0);
 	if (e->eax < 0xb)
 		e->eax = 0xb;
-	e = find(cpuid, 0x80000001, 0);
+	e = cpuid_find(cpuid, 0x80000001, 0);
 	if (e != NULL && per_socket > 1)
 		e->ecx |= 1U << 1; /* CmpLegacy */
-	e = find(cpuid, 0x80000008, 0);
+	e = cpuid_find(cpuid, 0x80000008, 0);
 	if (e != NULL)
 		e->ecx = ceil_log2(t->threads) + ceil_log2(t->cores) == 0
 				 ? 0
 				 : (ceil_log2(t->threads) + ceil_log2(t->cores)) << 12 |
 					   ((per_socket - 1) & 0xff);
 	set_cache_topology(cpuid, 0x8000001d, t, false);
-	e = find(cpuid, 0x8000001e, 0);
+	e = cpuid_find(cpuid, 0x8000001e, 0);
 	if (e != NULL) { /* core and node: filled for each vCPU */
 		e->ebx = (uint32_t)(t->threads - 1) << 8;
 		e->ecx = 0;
@@ -224,10 +225,10 @@ static void set_common(struct machine *m, struct kvm_cpuid2 *cpuid, const struct
 	get(cpuid, 6, 0, 0)->eax |= 1U << 2; /* ARAT */
 	set_extended_topology(cpuid, 0xb, t);
 
-	e = find(cpuid, 0x40000001, 0);
+	e = cpuid_find(cpuid, 0x40000001, 0);
 	if (e != NULL)
 		e->eax |= 1U << KVM_FEATURE_MSI_EXT_DEST_ID;
-	e = find(cpuid, 0x80000008, 0);
+	e = cpuid_find(cpuid, 0x80000008, 0);
 	m->arch->phys_bits = e != NULL && (e->eax & 0xff) >= 36 ? e->eax & 0xff : 36;
 }
 
@@ -247,6 +248,8 @@ int cpuid_init(struct machine *m, struct err *err)
 	r = kvm_ioctl(m->kvm.fd, KVM_GET_SUPPORTED_CPUID, cpuid);
 	if (r < 0)
 		return err_sys(err, -r, "KVM_GET_SUPPORTED_CPUID");
+	if (cpu_model_apply(&m->cfg->cpu, cpuid, err) < 0)
+		return -err->code;
 
 	set_common(m, cpuid, &t);
 	switch (vendor_of(cpuid)) {
@@ -293,8 +296,9 @@ int cpuid_restore(struct machine *m, struct kvm_cpuid2 *saved, struct err *err)
 		return err_set(err, ENOTSUP,
 			       "this host's CPU is of another maker than the guest's");
 	for (size_t i = 0; i < sizeof(word) / sizeof(word[0]); i++) {
-		uint32_t missing = reg_of(find(saved, word[i].leaf, word[i].index), word[i].reg) &
-				   ~reg_of(find(host, word[i].leaf, word[i].index), word[i].reg);
+		uint32_t missing =
+			reg_of(cpuid_find(saved, word[i].leaf, word[i].index), word[i].reg) &
+			~reg_of(cpuid_find(host, word[i].leaf, word[i].index), word[i].reg);
 
 		if (missing != 0)
 			return err_set(
@@ -303,8 +307,8 @@ int cpuid_restore(struct machine *m, struct kvm_cpuid2 *saved, struct err *err)
 				"0x%x of CPUID leaf 0x%x/%u %s",
 				missing, word[i].leaf, word[i].index, name[word[i].reg]);
 	}
-	a = find(saved, 0x80000008, 0);
-	b = find(host, 0x80000008, 0);
+	a = cpuid_find(saved, 0x80000008, 0);
+	b = cpuid_find(host, 0x80000008, 0);
 	if (a != NULL && b != NULL && (a->eax & 0xff) > (b->eax & 0xff))
 		return err_set(err, ENOTSUP,
 			       "this host's CPU has %u address bits, the guest knows of %u",
@@ -331,7 +335,7 @@ void cpuid_set_clock(struct machine *m, struct kvm_vcpu *vcpu)
 		e->ecx = APIC_BUS_HZ;
 		e->edx = 0;
 	}
-	e = find(cpuid, 0x40000000, 0);
+	e = cpuid_find(cpuid, 0x40000000, 0);
 	if (e != NULL) {
 		e->eax = 0x40000010;
 		e = get(cpuid, 0x40000010, 0, 0);

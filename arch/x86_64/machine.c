@@ -14,7 +14,7 @@ int arch_check_config(const struct machine_config *cfg, struct err *err)
 {
 	struct cpu_config full;
 
-	if (cpu_topology(&cfg->cpus, &full, err) < 0)
+	if (cpu_topology(&cfg->cpus, &full, err) < 0 || cpu_model_check(&cfg->cpu, err) < 0)
 		return -err->code;
 	if (!cfg->acpi && cpu_apic_id(&cfg->cpus, (unsigned)cfg->cpus.count - 1) > 254)
 		return err_set(err, EINVAL,

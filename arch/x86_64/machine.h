@@ -67,6 +67,12 @@ void virtio_reset_all(struct machine *m);
 
 /* cpuid.c */
 int cpuid_init(struct machine *m, struct err *err);
+/* The entry of @leaf and @index, or NULL. */
+struct kvm_cpuid_entry2 *cpuid_find(struct kvm_cpuid2 *cpuid, uint32_t leaf, uint32_t index);
+/* Remove what is there of @leaf, from sub-leaf @from on. */
+void cpuid_drop_leaf(struct kvm_cpuid2 *cpuid, uint32_t leaf, uint32_t from);
+/* Reduce what KVM supports to what @cfg leaves. -ENOTSUP: the host lacks part of the model. */
+int cpu_model_apply(const struct cpu_model_config *cfg, struct kvm_cpuid2 *cpuid, struct err *err);
 /* Add the TSC frequency, which KVM tells of a vCPU. Once, before the first cpuid_set(). */
 void cpuid_set_clock(struct machine *m, struct kvm_vcpu *vcpu);
 int cpuid_set(struct machine *m, unsigned index, struct kvm_vcpu *vcpu, struct err *err);
