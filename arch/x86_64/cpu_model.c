@@ -198,7 +198,8 @@ static void drop_dependents(struct kvm_cpuid2 *cpuid)
 	}
 }
 
-/* Registers that can be saved are those of features that are there; @all: also those unknown here. */
+/* Registers that can be saved are those of features that are there; @all: and those unknown here.
+ */
 static void set_xsave(struct kvm_cpuid2 *cpuid, bool all)
 {
 	struct kvm_cpuid_entry2 *main = cpuid_find(cpuid, 0xd, 0);
@@ -245,9 +246,10 @@ static int set_level(struct kvm_cpuid2 *cpuid, unsigned level, struct err *err)
 	for (size_t i = 0; i < NFEATURES; i++)
 		if (features[i].level != MACHINE && features[i].level <= level &&
 		    !has(cpuid, &features[i]))
-			return err_set(err, ENOTSUP,
-				       "--cpu %s: this host's CPU or KVM has no %s, which is part of it",
-				       arch_cpu_model_names[level], features[i].name);
+			return err_set(
+				err, ENOTSUP,
+				"--cpu %s: this host's CPU or KVM has no %s, which is part of it",
+				arch_cpu_model_names[level], features[i].name);
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
 		uint32_t *w = word(cpuid, words[i].leaf, words[i].reg), keep = words[i].also;
 
@@ -285,14 +287,16 @@ int cpu_model_check(const struct cpu_model_config *cfg, struct err *err)
 		const struct feature *f = by_name(name, len);
 
 		if (f == NULL)
-			return err_set(err, EINVAL,
-				       "--cpu: without: there is no feature '%.*s' (names are such as "
-				       "avx2 or rdrand+rdseed)",
-				       len < 40 ? (int)len : 40, name);
+			return err_set(
+				err, EINVAL,
+				"--cpu: without: there is no feature '%.*s' (names are such as "
+				"avx2 or rdrand+rdseed)",
+				len < 40 ? (int)len : 40, name);
 		if (f->level == MACHINE || f->level == 1)
-			return err_set(err, EINVAL,
-				       "--cpu: without: every machine has %s, and kernels rely on it",
-				       f->name);
+			return err_set(
+				err, EINVAL,
+				"--cpu: without: every machine has %s, and kernels rely on it",
+				f->name);
 	}
 	return 0;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What CPU models leave of a host's CPUID: of one that has every bit there is, and of poorer ones. */
+/* What CPU models leave of a host's CPUID: of one that has every bit there is, and of poorer ones.
+ */
 #include <check.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -14,12 +15,9 @@ static struct kvm_cpuid2 *cpuid;
 static void add(uint32_t leaf, uint32_t index, uint32_t eax, uint32_t ebx, uint32_t ecx,
 		uint32_t edx)
 {
-	cpuid->entries[cpuid->nent++] = (struct kvm_cpuid_entry2){ .function = leaf,
-								   .index = index,
-								   .eax = eax,
-								   .ebx = ebx,
-								   .ecx = ecx,
-								   .edx = edx };
+	cpuid->entries[cpuid->nent++] = (struct kvm_cpuid_entry2){
+		.function = leaf, .index = index, .eax = eax, .ebx = ebx, .ecx = ecx, .edx = edx
+	};
 }
 
 static void setup(void)
@@ -50,7 +48,10 @@ static void setup(void)
 	add(0x8000000a, 0, 1, 8, 0, ~0U);
 }
 
-static void teardown(void) { free(cpuid); }
+static void teardown(void)
+{
+	free(cpuid);
+}
 
 static struct kvm_cpuid_entry2 *leaf(uint32_t function, uint32_t index)
 {
@@ -141,7 +142,9 @@ START_TEST(a_host_that_lacks_part_of_it)
 
 	leaf(7, 0)->ebx &= ~(1U << 5);
 	ck_assert_int_eq(model("x86-64-v3", NULL, &err), -ENOTSUP);
-	ck_assert_str_eq(err.msg, "--cpu x86-64-v3: this host's CPU or KVM has no avx2, which is part of it");
+	ck_assert_str_eq(
+		err.msg,
+		"--cpu x86-64-v3: this host's CPU or KVM has no avx2, which is part of it");
 	leaf(1, 0)->ecx &= ~(1U << 20);
 	ck_assert_int_eq(model("x86-64-v2", NULL, &err), -ENOTSUP);
 	ck_assert_int_eq(model("x86-64-v1", NULL, &err), 0);
@@ -159,7 +162,8 @@ START_TEST(without_takes_along_what_needs_it)
 	ck_assert_int_eq(model("host", "avx+rdrand", &err), 0);
 	/* fma avx f16c rdrand; avx2 and all of avx512 named here */
 	ck_assert_uint_eq(leaf(1, 0)->ecx, ~(1U << 12 | 1U << 28 | 1U << 29 | 1U << 30));
-	ck_assert_uint_eq(leaf(7, 0)->ebx, ~(1U << 5 | 1U << 16 | 1U << 17 | 1U << 28 | 1U << 30 | 1U << 31));
+	ck_assert_uint_eq(leaf(7, 0)->ebx,
+			  ~(1U << 5 | 1U << 16 | 1U << 17 | 1U << 28 | 1U << 30 | 1U << 31));
 	ck_assert_uint_eq(leaf(0xd, 0)->eax, 0x60203);
 	ck_assert_uint_eq(leaf(0xd, 2)->eax, 0);
 	ck_assert_uint_eq(leaf(0xd, 7)->eax, 0);
@@ -175,8 +179,8 @@ END_TEST
 
 START_TEST(names_are_checked)
 {
-	static const char *const bad[] = { "",	 "+", "avx3", "avx2,fma", "avx2+", "+avx2", "AVX2",
-					   "lm", "nx", "sse2", "x2apic" };
+	static const char *const bad[] = { "",	   "+",	 "avx3", "avx2,fma", "avx2+", "+avx2",
+					   "AVX2", "lm", "nx",	 "sse2",     "x2apic" };
 	struct err err;
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
