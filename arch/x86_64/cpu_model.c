@@ -198,8 +198,7 @@ static void drop_dependents(struct kvm_cpuid2 *cpuid)
 	}
 }
 
-/* Registers that can be saved are those of features that are there; @all: and those unknown here.
- */
+/* States that can be saved: those of features that are there; @all: also what is unknown here. */
 static void set_xsave(struct kvm_cpuid2 *cpuid, bool all)
 {
 	struct kvm_cpuid_entry2 *main = cpuid_find(cpuid, 0xd, 0);
