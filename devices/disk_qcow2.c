@@ -220,6 +220,20 @@ static int way_connect(struct vhost_user_way *way, struct err *err)
 	return vu_connect(path, err);
 }
 
+static void way_silent(struct vhost_user_way *way, bool end, struct err *err)
+{
+	struct qcow2 *q = of_way(way);
+	char words[200];
+
+	child_words(&q->child, NULL, words, sizeof(words));
+	if (*words != '\0')
+		err_context(err, PROGRAM " says: %s", words);
+	if (!end)
+		return;
+	child_stop(&q->child);
+	q->way.pidfd = -1;
+}
+
 static int way_ended(struct vhost_user_way *way, struct err *err)
 {
 	char text[320];
@@ -338,6 +352,7 @@ struct virtio_device *disk_qcow2_create(const struct disk_qcow2_config *cfg, uns
 	}
 	q->way = (struct vhost_user_way){ .connect = way_connect,
 					  .watch = way_watch,
+					  .silent = way_silent,
 					  .ended = way_ended,
 					  .free = way_free,
 					  .pidfd = -1,

@@ -13,7 +13,8 @@
  *             lost, then less and less often, every 5 s in the end, for ever. -> GREETING.
  *   GREETING  Connected, and the back end's features asked for. Nobody waits: a back end that
  *             accepts and says nothing costs nothing. When the answer comes the rest is
- *             negotiated at once -> IDLE; when it does not come in time, or is wrong -> DOWN.
+ *             negotiated at once -> IDLE; when it does not come in time, or is wrong -> DOWN. A
+ *             process of ours (vhost_user_way) that never answered is ended then, for another.
  *   IDLE      Negotiated. When the driver is ready (or was already) the back end gets features,
  *             memory, the rings and their eventfds -> RUNNING.
  *   RUNNING   Reset and quiesce stop the rings -> IDLE.
@@ -112,12 +113,15 @@ static void disconnect(struct vhost_user *vu)
 /* To DOWN, from wherever. Loop. */
 static void lost(struct vhost_user *vu, const struct err *err)
 {
+	/* Each attempt that fails as the last one did is no news. */
 	if (!vu->reported)
 		log_limited(LOG_WARN, "%s: the back end is lost: %s; the guest waits for another",
 			    vu->vdev.name, err->msg);
-	else
-		log_debug("%s: %s", vu->vdev.name, err->msg);
+	else if (strcmp(vu->said.msg, err->msg) != 0)
+		log_limited(LOG_WARN, "%s: there is no other back end yet: %s", vu->vdev.name,
+			    err->msg);
 	vu->reported = true;
+	vu->said = *err;
 	if (vu->state >= VU_IDLE && loop_now_ns() - vu->since >= GOOD)
 		vu->delay = DELAY_MIN;
 	disconnect(vu);
@@ -273,6 +277,8 @@ static void timer_fired(struct loop_timer *timer)
 	pthread_mutex_lock(&vu->vdev.lock);
 	if (vu->state == VU_GREETING) {
 		err_set(&err, ETIMEDOUT, "it does not answer");
+		if (vu->way != NULL && vu->way->silent != NULL)
+			vu->way->silent(vu->way, vu->life != vu->way->lives, &err);
 		lost(vu, &err);
 	} else if (vu->state == VU_DOWN) {
 		if (vu_greet(vu, &err) == 0) {

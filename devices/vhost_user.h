@@ -21,6 +21,12 @@ struct vhost_user_way {
 	 * The device is there. Watch the child from now on. 0 or -code. May be NULL.
 	 */
 	int (*watch)(struct vhost_user_way *way, struct loop *loop, struct err *err);
+	/*
+	 * It says nothing on a new connection. Add to @err what it has complained of; with @end,
+	 * which is only asked of one that has never served, end it: the next attempt starts
+	 * another. May be NULL.
+	 */
+	void (*silent)(struct vhost_user_way *way, bool end, struct err *err);
 	/* It has ended, perhaps: then -ECHILD and why. For those who wait. May be NULL. */
 	int (*ended)(struct vhost_user_way *way, struct err *err);
 	void (*free)(struct vhost_user_way *way);

@@ -66,7 +66,8 @@ struct vhost_user {
 	struct loop_timer timer;
 	uint64_t delay; /* ns until the next attempt */
 	uint64_t since; /* when the connection was made */
-	bool reported;	/* that it is lost */
+	bool reported;	/* that it is lost, or why the last attempt failed: */
+	struct err said;
 
 	uint64_t backend; /* features of the back end in this connection, by bit */
 	unsigned queues;  /* as queues= says: of a net device, pairs */

@@ -596,12 +596,21 @@ static void way_free(struct vhost_user_way *way)
 	way->pidfd = -2;
 }
 
+static void destroy_with_way(const struct vhost_user_way *way)
+{
+	const struct virtio_ops *ops = vdev->ops;
+
+	driver_detach(&d);
+	ops->destroy(vdev);
+	vdev = NULL;
+	ck_assert_int_eq(way->pidfd, -2);
+}
+
 START_TEST(forgetful)
 {
 	struct vhost_user_way way = {
 		.connect = way_connect, .free = way_free, .pidfd = -1, .forgets = true
 	};
-	const struct virtio_ops *ops;
 
 	cfg.way = &way;
 	make();
@@ -623,11 +632,48 @@ START_TEST(forgetful)
 	driver_start(&d, EVENT_IDX);
 	UNTIL(vu()->state == VU_RUNNING);
 	io(1, 2);
-	ops = vdev->ops;
-	driver_detach(&d);
-	ops->destroy(vdev);
-	vdev = NULL;
-	ck_assert_int_eq(way.pidfd, -2);
+	destroy_with_way(&way);
+}
+END_TEST
+
+static int
+	said_nothing[2]; /* how often it was said of one that has served, and of one that has not */
+
+static void way_silent(struct vhost_user_way *way, bool end, struct err *e)
+{
+	said_nothing[end]++;
+	/* Another process, which is no better, after the second. */
+	if (said_nothing[0] == 2 && !end)
+		way->lives++;
+	err_context(e, "words");
+}
+
+/* A process that does not answer any more, and then new ones that never do: those are ended. */
+START_TEST(says_nothing)
+{
+	struct vhost_user_way way = {
+		.connect = way_connect, .silent = way_silent, .free = way_free, .pidfd = -1
+	};
+
+	said_nothing[0] = said_nothing[1] = 0;
+	cfg.way = &way;
+	cfg.patience_ms = 20;
+	way.lives = 1;
+	make();
+	driver_start(&d, EVENT_IDX);
+	UNTIL(vu()->state == VU_RUNNING);
+	io(1, 1);
+	backend_stop(&b);
+	b.lie = SILENT;
+	b.lie_request = VU_GET_FEATURES;
+	backend_start(&b);
+	UNTIL(said_nothing[1] == 2);
+	ck_assert_int_eq(said_nothing[0], 2);
+	ck_assert_str_eq(vu()->said.msg, "words: it does not answer");
+	b.lie_request = 0;
+	UNTIL(vu()->state == VU_RUNNING);
+	io(1, 2);
+	destroy_with_way(&way);
 }
 END_TEST
 
@@ -956,6 +1002,7 @@ int main(void)
 	tcase_add_test(tc, reset_while_away);
 	tcase_add_test(tc, other_features);
 	tcase_add_test(tc, forgetful);
+	tcase_add_test(tc, says_nothing);
 	tcase_add_test(tc, net);
 	tcase_add_test(tc, fs);
 	tcase_add_test(tc, unknown);
