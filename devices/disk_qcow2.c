@@ -42,6 +42,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -228,10 +229,9 @@ static void way_silent(struct vhost_user_way *way, bool end, struct err *err)
 	child_words(&q->child, NULL, words, sizeof(words));
 	if (*words != '\0')
 		err_context(err, PROGRAM " says: %s", words);
-	if (!end)
-		return;
-	child_stop(&q->child);
-	q->way.pidfd = -1;
+	/* Not waited for, as it may hang in its disk: child_ended() hears of it. */
+	if (end)
+		(void)pidfd_send_signal(q->child.pidfd.fd, SIGKILL, NULL, 0);
 }
 
 static int way_ended(struct vhost_user_way *way, struct err *err)

@@ -14,7 +14,7 @@
  *   GREETING  Connected, and the back end's features asked for. Nobody waits: a back end that
  *             accepts and says nothing costs nothing. When the answer comes the rest is
  *             negotiated at once -> IDLE; when it does not come in time, or is wrong -> DOWN. A
- *             process of ours (vhost_user_way) that never answered is ended then, for another.
+ *             process of ours (vhost_user_way) that has never served is ended then, for another.
  *   IDLE      Negotiated. When the driver is ready (or was already) the back end gets features,
  *             memory, the rings and their eventfds -> RUNNING.
  *   RUNNING   Reset and quiesce stop the rings -> IDLE.

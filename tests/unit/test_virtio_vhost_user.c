@@ -636,8 +636,8 @@ START_TEST(forgetful)
 }
 END_TEST
 
-static int
-	said_nothing[2]; /* how often it was said of one that has served, and of one that has not */
+/* How often it was said of one that has served, and of one that has not. */
+static int said_nothing[2];
 
 static void way_silent(struct vhost_user_way *way, bool end, struct err *e)
 {
