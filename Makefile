@@ -93,6 +93,13 @@ $(OBJ)/vmm/run/agent_image.o: vmm/run/agent_image.S $(AGENT)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -DAGENT='"$(AGENT)"' -c -o $@ $<
 
+# What the sources say of the system calls they make.
+$(OBJ)/policy.inc: vmm/sandbox/policy.awk $(LIB_SRC)
+	@mkdir -p $(@D)
+	$(Q)awk -f $^ > $@
+$(OBJ)/vmm/sandbox/filter.o: $(OBJ)/policy.inc
+$(OBJ)/vmm/sandbox/filter.o: CPPFLAGS += -I$(OBJ)
+
 $(LIB): $(LIB_OBJ)
 	@rm -f $@
 	$(Q)$(AR) rcs $@ $^

@@ -114,8 +114,11 @@ int arch_add_virtio(struct machine *m, struct virtio_device *vdev, struct err *e
 int arch_add_memory(struct machine *m, int fd, uint64_t size, bool ro, uint64_t *gpa,
 		    struct err *err);
 
-/* Put kernel, initrd and the tables describing the machine into RAM; fill m->boot. */
-int arch_load(struct machine *m, struct err *err);
+/*
+ * Put kernel, initrd and the tables describing the machine into RAM; fill m->boot. @again: the
+ * machine has run, and nothing is opened any more.
+ */
+int arch_load(struct machine *m, bool again, struct err *err);
 
 /* Make vCPU @index, with features and identity set; it does not run yet. */
 int arch_create_vcpu(struct machine *m, unsigned index, struct kvm_vcpu *vcpu, struct err *err);

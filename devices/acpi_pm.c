@@ -12,7 +12,7 @@
  * and clears them all, so an event that arrives in between makes a new edge and none is
  * lost. The register is read as one dword; other widths read as ones and clear nothing.
  *
- * #syscalls: futex
+ * #syscalls main vcpu: futex
  */
 #include <errno.h>
 #include <pthread.h>

@@ -24,7 +24,7 @@
  * (the owner's lock). The kernel may need the starter's thread for a moment to complete one;
  * that works also while it sleeps.
  *
- * #syscalls: io_uring_enter read write preadv2 pwritev2 fdatasync fsync fallocate poll futex
+ * #syscalls main io share: io_uring_enter read write preadv2 pwritev2 fdatasync fsync fallocate poll futex
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -14,7 +14,7 @@
  * else it takes the mutex under which work runs: then either it runs its work itself, or
  * the thread that took it from the queue has finished it.
  *
- * #syscalls: futex
+ * #syscalls main vcpu: futex
  */
 #include <errno.h>
 #include <stdbool.h>

@@ -23,7 +23,8 @@
  * Only a terminal gets raw mode and the escape character: Ctrl-a x ends the VM, Ctrl-a b
  * sends a break (magic SysRq), Ctrl-a h helps, Ctrl-a Ctrl-a sends Ctrl-a.
  *
- * #syscalls: read write writev poll ioctl getpgrp
+ * #syscalls main vcpu: read write writev poll ioctl getpgrp
+ * #ioctls main vcpu: TIOCGWINSZ TCGETS TCSETS TCSETSW TCSETSF TIOCGPGRP
  */
 #include <errno.h>
 #include <limits.h>

@@ -14,6 +14,7 @@
  * O_DIRECT (`direct`) is for the image; an overlay goes through the page cache.
  *
  * #syscalls: fcntl fstat newfstatat ioctl munmap close
+ * #ioctls: BLKGETSIZE64 BLKSSZGET BLKPBSZGET BLKIOMIN BLKIOOPT
  */
 #include <errno.h>
 #include <fcntl.h>

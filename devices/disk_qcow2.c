@@ -31,7 +31,7 @@
  * Limits: no overlay, limits on rate, I/O thread, serial number. It does not notice that
  * an image has grown.
  *
- * #syscalls: execve vfork waitid poll pidfd_open pidfd_send_signal connect
+ * #syscalls connect: connect
  */
 #include <endian.h>
 #include <errno.h>
@@ -366,6 +366,7 @@ struct virtio_device *disk_qcow2_create(const struct disk_qcow2_config *cfg, uns
 		way_free(&q->way);
 		return NULL;
 	}
+	virtio_needs(host, VIRTIO_NEEDS_CONNECT | VIRTIO_NEEDS_SPAWN);
 	vu.way = &q->way;
 	/* With it, the guest could turn write-through off. */
 	if (cfg->write_through)

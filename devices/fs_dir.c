@@ -11,7 +11,7 @@
  * entry that cannot be looked up (just removed; not for us) is given without node, and the guest
  * looks it up itself if it cares.
  *
- * #syscalls: getdents64 lseek close
+ * #syscalls share: getdents64 lseek close
  */
 #include <dirent.h>
 #include <errno.h>

@@ -18,7 +18,7 @@
  * cache=auto: the guest may keep its pages of a file over open() when size and time of change
  * are what they were when it was last opened.
  *
- * #syscalls: statx lseek copy_file_range syncfs close unlinkat
+ * #syscalls share: statx lseek copy_file_range syncfs close unlinkat
  */
 #include <errno.h>
 #include <fcntl.h>

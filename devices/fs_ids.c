@@ -21,7 +21,7 @@
  * files on the host, since user attributes exist on files and folders only; symbolic links
  * have none, so theirs is always the caller, and chown of one is accepted without effect.
  *
- * #syscalls: setresuid setresgid setgroups umask fchmodat fchownat
+ * #syscalls share: setresuid setresgid setgroups umask fchmodat fchownat
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -12,8 +12,8 @@
  * without descriptor, of which no host file can be reached. A guest whose root this is can mount
  * its own /proc and /sys there. A single file that is mounted from such a file system: EACCES.
  *
- * #syscalls: statx readlinkat symlinkat mknodat mkdirat unlinkat renameat2 linkat ftruncate
- * #syscalls: utimensat fstatfs fchmodat close
+ * #syscalls share: statx readlinkat symlinkat mknodat mkdirat unlinkat renameat2 linkat ftruncate
+ * #syscalls share: utimensat fstatfs fchmodat close
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -18,7 +18,7 @@
  * Limits: a generation has 32 bits. A guest that frees and fills a slot that often, which takes
  * hours, can reach a file of its own by an old number.
  *
- * #syscalls: close
+ * #syscalls share: close
  */
 #include <errno.h>
 #include <string.h>

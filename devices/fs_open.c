@@ -25,7 +25,7 @@
  * path (getxattr), without /proc in sight, and modes are what the guest says. Where a
  * container forbids unshare(2) we do with the path in /proc and the process's umask set to 0.
  *
- * #syscalls: openat openat2 fcntl close fstatfs umask
+ * #syscalls share: openat openat2 fcntl close fstatfs umask
  */
 #include <errno.h>
 #include <fcntl.h>

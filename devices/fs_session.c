@@ -22,7 +22,7 @@
  * Not offered: locks (the guest's kernel keeps them among its own processes, which is what they
  * are for; other machines that share the folder do not see them), DAX, notifications.
  *
- * #syscalls: close
+ * #syscalls share: close
  */
 #include <errno.h>
 #include <stdlib.h>

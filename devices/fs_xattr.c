@@ -11,7 +11,7 @@
  * The calls take a path or a descriptor that is open for real, and we have an O_PATH one: the
  * path is its number, in the thread's working folder (fs_setup()).
  *
- * #syscalls: getxattr setxattr listxattr removexattr
+ * #syscalls share: getxattr setxattr listxattr removexattr
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -31,7 +31,7 @@
  * Polarity is stored and ignored: a line that is set is asserted. No irqfd may be bound
  * to a level-triggered pin, as KVM would not set Remote IRR.
  *
- * #syscalls: futex
+ * #syscalls main vcpu: futex
  */
 #include <endian.h>
 #include <errno.h>

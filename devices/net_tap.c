@@ -17,7 +17,9 @@
  * Limits. USO is one thing to Linux, for IPv4 and IPv6 together: a driver that takes only one of
  * them gets none. The header is in the host's byte order, which is virtio's: little-endian.
  *
- * #syscalls: readv writev ioctl recvfrom
+ * #syscalls main io vcpu: readv writev ioctl recvfrom
+ * #syscalls main io vcpu: ioctl
+ * #ioctls main io vcpu: TUNSETOFFLOAD TUNSETQUEUE SIOCGIFFLAGS
  */
 #include <errno.h>
 #include <fcntl.h>

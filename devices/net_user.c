@@ -23,7 +23,7 @@
  *
  * Limits: one queue pair; IGMP and SCTP are not known to passt.
  *
- * #syscalls: recvfrom sendto close
+ * #syscalls main io vcpu: recvfrom sendto close
  */
 #include <arpa/inet.h>
 #include <ctype.h>

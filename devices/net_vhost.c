@@ -10,7 +10,8 @@
  * Limits. vhost does not know what was negotiated for the virtio header: a driver may ask for
  * segmentation it never accepted, and gets it. It marks no dirty pages; see virtio_net.c.
  *
- * #syscalls: ioctl
+ * #syscalls main vcpu: ioctl
+ * #ioctls main vcpu: VHOST_NET_SET_BACKEND
  */
 #include <errno.h>
 #include <linux/vhost.h>

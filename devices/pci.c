@@ -16,7 +16,7 @@
  *
  * Limits: no bridges, no hot plug, no 0xcf8 mechanism.
  *
- * #syscalls: futex
+ * #syscalls main vcpu: futex
  */
 #include <errno.h>
 #include <pthread.h>

@@ -27,7 +27,7 @@
  * alarm on the day of month. Written day of the week is shown only while stopped. Bit 7
  * of the index (NMI mask) is ignored, and the index does not read back.
  *
- * #syscalls: futex clock_gettime
+ * #syscalls main vcpu: futex clock_gettime
  */
 #include <errno.h>
 #include <pthread.h>

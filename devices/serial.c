@@ -43,7 +43,7 @@
  * simple guests forget to set it. DMA modes are absent. Registers are bytes: wider
  * accesses read as ones and are dropped.
  *
- * #syscalls: futex
+ * #syscalls main vcpu: futex
  */
 #include <errno.h>
 #include <pthread.h>

@@ -6,7 +6,7 @@
  * replaced; one behind which somebody listens, or a file that is no socket, is an error. Ours is
  * removed at the end, if it is still ours. Its mode is 0600: who may connect is let in.
  *
- * #syscalls: close lstat unlink
+ * #syscalls files: lstat newfstatat unlink
  */
 #include <errno.h>
 #include <stdbool.h>

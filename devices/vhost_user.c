@@ -53,7 +53,7 @@
  * virtiofsd) is not saved, and not there any more in a new one. Requests in flight are
  * forgotten when a state is saved while the back end is away.
  *
- * #syscalls: futex socketpair shutdown recvfrom ppoll connect socket sendmsg recvmsg read write
+ * #syscalls main vcpu: futex socketpair shutdown recvfrom ppoll sendmsg recvmsg read write
  */
 #include <errno.h>
 #include <poll.h>
@@ -513,6 +513,7 @@ static int init(struct vhost_user *vu, const struct vhost_user_config *cfg, unsi
 	/* Of an unknown type queues= counts all there are. */
 	nqueues = vu->type.fixed + vu->type.each * n;
 	vu->queues = n;
+	virtio_needs(host, VIRTIO_NEEDS_CONNECT);
 	if (vu->type.id == VIRTIO_ID_NET && n > 1)
 		nqueues++; /* the control queue */
 	vu->ops = template;

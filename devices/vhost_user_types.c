@@ -15,7 +15,7 @@
  *
  * Limits: no shared memory regions (fs: DAX), no in-band notifications; of gpu, no display.
  *
- * #syscalls: futex
+ * #syscalls main vcpu: futex
  */
 #include <endian.h>
 #include <errno.h>

@@ -25,6 +25,7 @@
 #include "devices/chardev.h"
 #include "devices/virtqueue.h"
 #include "vmm/base/err.h"
+#include "vmm/base/iothread.h"
 #include "vmm/base/loop.h"
 #include "vmm/base/opt.h"
 #include "vmm/base/state.h"
@@ -46,15 +47,30 @@ struct virtio_transport;
  * or at least as long as vCPUs run) appear in the guest's memory, not as RAM, at an address that
  * is a multiple of 1 GiB, which *gpa says. Only in `create`. NULL: not in this machine.
  */
+/* What a device does while the guest runs that others do not: bits of virtio_host.needs. */
+enum virtio_needs {
+	VIRTIO_NEEDS_CONNECT = 1, /* connects to sockets that have a name */
+	VIRTIO_NEEDS_SPAWN = 2,	  /* starts programs */
+	VIRTIO_NEEDS_REMOVE = 4,  /* removes the sockets it made */
+};
+
 struct virtio_host {
 	struct gmem *mem;
 	struct loop *loop;	   /* the main one */
+	struct iothreads *iothreads; /* for iothread_new(); NULL: each starts at once */
 	const char *vm_name;	   /* NULL: none was given */
 	bool new_macs;		   /* a saved MAC address is not to be taken over */
+	unsigned *needs; /* enum virtio_needs; NULL: nobody wants to know */
 	struct chardevs *chardevs; /* who hears of console output and keys */
 	int (*add_memory)(const struct virtio_host *host, int fd, uint64_t size, bool ro,
 			  uint64_t *gpa, struct err *err);
 };
+
+static inline void virtio_needs(const struct virtio_host *host, unsigned needs)
+{
+	if (host->needs != NULL)
+		*host->needs |= needs;
+}
 
 /* A kind of device. Registered by VIRTIO_DEVICE(); there is no list. */
 struct virtio_ops {

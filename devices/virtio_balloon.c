@@ -37,7 +37,7 @@
  * no answer to that, so hinting is for hosts that can live with it. What is mapped from a kernel
  * or initrd file stays.
  *
- * #syscalls: fallocate madvise futex
+ * #syscalls main vcpu: fallocate madvise futex
  */
 #include <endian.h>
 #include <errno.h>

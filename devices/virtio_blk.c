@@ -36,7 +36,7 @@
  * Limits: no SIZE_MAX, GEOMETRY, LIFETIME, SECURE_ERASE, ZONED. FLUSH covers what completed
  * before it was made available, as the specification demands, and no order is kept otherwise.
  *
- * #syscalls: futex
+ * #syscalls main vcpu io: futex
  */
 #include <endian.h>
 #include <errno.h>
@@ -650,7 +650,7 @@ static int blk_init(struct blk *blk, const struct blk_options *o, unsigned index
 	}
 	if (o->iothread) {
 		snprintf(name, sizeof(name), "disk%u", index);
-		blk->io = iothread_new(name, err);
+		blk->io = iothread_new(host->iothreads, name, NULL, err);
 		if (blk->io == NULL)
 			return err_context(err, "disk %s", o->path);
 		loop = iothread_loop(blk->io);

@@ -30,7 +30,7 @@
  *
  * Limits: no ports come or go while the guest runs.
  *
- * #syscalls: futex
+ * #syscalls main vcpu: futex
  */
 #include <endian.h>
 #include <errno.h>

@@ -16,12 +16,11 @@
  *
  * Limits: no DAX window, no notification queue.
  *
- * #syscalls: futex
+ * #syscalls share main vcpu: futex
  */
 #include <endian.h>
 #include <errno.h>
 #include <linux/virtio_fs.h>
-#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,10 +63,7 @@ struct share {
 	bool dropping;	     /* being reset: what ends is not pushed */
 
 	/* Setting up the thread, while the main one waits. */
-	struct loop_work setup;
-	sem_t setup_done;
-	int setup_result;
-	struct err *setup_err;
+	struct iothread_begin begin;
 
 	struct share_queue queue[QUEUES_MAX + 1];
 };
@@ -269,25 +265,12 @@ static int share_check(const void *item, struct err *err)
 	return 0;
 }
 
-static void setup_thread(struct loop_work *work)
+/* The new thread prepares itself, before anything confines it. */
+static int share_begin(struct iothread_begin *begin, struct err *err)
 {
-	struct share *share = container_of(work, struct share, setup);
+	struct share *share = container_of(begin, struct share, begin);
 
-	share->setup_result = fs_setup(share->fs, share->setup_err);
-	sem_post(&share->setup_done);
-}
-
-/* Have the new thread prepare itself, before anything confines it. 0 or -code. */
-static int setup(struct share *share, struct err *err)
-{
-	share->setup.fn = setup_thread;
-	share->setup_err = err;
-	sem_init(&share->setup_done, 0, 0);
-	loop_post(iothread_loop(share->io), &share->setup);
-	while (sem_wait(&share->setup_done) < 0 && errno == EINTR)
-		;
-	sem_destroy(&share->setup_done);
-	return share->setup_result;
+	return fs_setup(share->fs, err) < 0 ? err_context(err, "%s", share->vdev.name) : 0;
 }
 
 static int share_init(struct share *share, const struct share_options *o, unsigned index,
@@ -304,7 +287,6 @@ static int share_init(struct share *share, const struct share_options *o, unsign
 		.mounts = o->mounts,
 	};
 	char name[16];
-	int r;
 
 	snprintf(share->vdev.name, sizeof(share->vdev.name), "share %s", o->tag);
 	memcpy(share->config.tag, o->tag, strnlen(o->tag, TAG_MAX));
@@ -318,11 +300,9 @@ static int share_init(struct share *share, const struct share_options *o, unsign
 			return err_sys(err, ENOMEM, "share %s", o->path);
 	}
 	snprintf(name, sizeof(name), "share%u", index);
-	share->io = iothread_new(name, err);
+	share->begin.fn = share_begin;
+	share->io = iothread_new(host->iothreads, name, &share->begin, err);
 	if (share->io == NULL)
-		return err_context(err, "share %s", o->path);
-	r = setup(share, err);
-	if (r < 0)
 		return err_context(err, "share %s", o->path);
 	return virtio_init(&share->vdev, ops, host, iothread_loop(share->io), nqueues,
 			   FS_QUEUE_SIZE, &share->config, sizeof(share->config), err);

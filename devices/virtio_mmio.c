@@ -27,7 +27,7 @@
  * until DRIVER_OK; afterwards a queue ends with a reset only, and QueueReady stays 1. vhost
  * cannot interrupt by itself: it does not set InterruptStatus.
  *
- * #syscalls: futex
+ * #syscalls main vcpu: futex
  */
 #include <errno.h>
 #include <linux/virtio_mmio.h>

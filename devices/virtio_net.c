@@ -27,7 +27,7 @@
  *
  * Limits: no RSS, no hash reports, no notification coalescing, no speed and duplex.
  *
- * #syscalls: futex
+ * #syscalls main vcpu: futex
  */
 #include <ctype.h>
 #include <errno.h>
@@ -526,7 +526,7 @@ struct net *net_new(const struct net_options *opt, unsigned index, const struct 
 	net->vdev.features = features(net, opt);
 	if (opt->iothread) {
 		snprintf(thread, sizeof(thread), "net%u", index);
-		net->io = iothread_new(thread, err);
+		net->io = iothread_new(host->iothreads, thread, NULL, err);
 		if (net->io == NULL)
 			goto fail;
 		loop = iothread_loop(net->io);

@@ -14,7 +14,8 @@
  * knows neither VLANs nor all of the modes. Drivers must cope with that by the same
  * section, and do: promiscuous is what most hosts are.
  *
- * #syscalls:
+ * #syscalls: none
+ * #ioctls main io vcpu: TUNSETTXFILTER
  */
 #include <linux/if_ether.h>
 #include <string.h>

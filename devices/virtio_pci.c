@@ -29,7 +29,7 @@
  * asked for before guest memory is accessed. No power management, no PCI Express capability,
  * no function level reset.
  *
- * #syscalls: futex
+ * #syscalls main vcpu: futex
  */
 #include <endian.h>
 #include <errno.h>

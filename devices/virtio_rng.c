@@ -12,7 +12,7 @@
  *
  * Limits: no state but the limit's bucket, which starts full again after loading.
  *
- * #syscalls: getrandom futex
+ * #syscalls main vcpu: getrandom futex
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -26,7 +26,7 @@
  * passed on, so a buffer as large as a message, and the host's protocol knows only streams.
  * vhost has it, if the host's kernel does. Packets to CIDs other than the host's are dropped.
  *
- * #syscalls: futex
+ * #syscalls main vcpu: futex
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -324,6 +324,7 @@ static struct virtio_device *vsock_create(const void *items, unsigned n, unsigne
 		vs->vdev.features |= features;
 		return &vs->vdev;
 	}
+	virtio_needs(host, VIRTIO_NEEDS_CONNECT | VIRTIO_NEEDS_REMOVE);
 	if (vsock_conns_init(vs, err) < 0 || vsock_unix_listen(vs, opt->path, err) < 0)
 		goto fail;
 	return &vs->vdev;

@@ -21,8 +21,9 @@
  * Limits: no SOCK_SEQPACKET. A listener whose backlog is full refuses the guest's connection, as
  * AF_VSOCK would.
  *
- * #syscalls: socket connect accept4 recvfrom sendto sendmsg readv shutdown close epoll_ctl
- * #syscalls: lstat unlink
+ * #syscalls connect: socket connect
+ * #syscalls main vcpu: accept4 recvfrom sendto sendmsg readv shutdown close epoll_ctl
+ * #syscalls files: lstat unlink
  */
 #include <ctype.h>
 #include <errno.h>

@@ -14,7 +14,8 @@
  * Limits. Connections of a guest that was reset linger on the host until their program sends
  * something, and hears that they are gone.
  *
- * #syscalls: ioctl
+ * #syscalls main vcpu: ioctl
+ * #ioctls main vcpu: VHOST_VSOCK_SET_RUNNING VHOST_VSOCK_SET_GUEST_CID
  */
 #include <errno.h>
 #include <linux/vhost.h>

@@ -153,6 +153,12 @@ static const struct opt_key snapshot_keys[] = {
 	  .def = "off", .help = "end the VM then, with status 0" },
 	{ 0 }
 };
+static const char *const sandbox_values[] = { "off", "log", "on", "strict", NULL };
+static const struct opt_key sandbox_keys[] = {
+	{ .name = "mode", .type = OPT_ENUM, .arg = "MODE", .values = sandbox_values, .def = "on",
+	  .help = "off, log, on or strict" },
+	{ 0 }
+};
 static const struct opt_key serial_keys[] = { CHARDEV_KEYS(0, serial_names), { 0 } };
 
 #define FLAG_KEYS(id, default_, text)                                                     \
@@ -175,7 +181,7 @@ FLAG_KEYS(dry_run_keys, "off", "check everything and print the configuration");
 FLAG_KEYS(help_keys, "off", "this text");
 FLAG_KEYS(no_api_keys, "off", "no control API, with --config-file");
 FLAG_KEYS(show_level_keys, "off", "begin messages with their level");
-FLAG_KEYS(no_seccomp_keys, "off", "accepted, and without effect");
+FLAG_KEYS(no_seccomp_keys, "off", "no filters of system calls");
 #define MICROSECONDS_KEYS(id, text)                                                         \
 	static const struct opt_key id[] = {                                              \
 		{ .name = "us", .type = OPT_UINT, .arg = "N", .def = "0", .max = INT64_MAX, .help = text },  \
@@ -306,9 +312,14 @@ static const struct opt monitor_options[] = {
 	  .offset = CONFIG(start_cpu_us), .help = "How much CPU time this process had used then." },
 	{ .name = "parent-cpu-time-us", .keys = parent_cpu_keys, .plain = true, .hidden = true,
 	  .offset = CONFIG(parent_cpu_us), .help = "How much CPU time its parent had used." },
+	{ .name = "sandbox", .keys = sandbox_keys, .plain = true, .offset = CONFIG(sandbox),
+	  .section = "Isolation",
+	  .help = "What is left to this process while the guest runs: namespaces of its own, an empty root, "
+		  "no privileges, the system calls it needs. on: all that this host can do; strict: all, or "
+		  "do not start; log: system calls that are not needed are made, and logged by the host's "
+		  "kernel; off: nothing is given up." },
 	{ .name = "no-seccomp", .keys = no_seccomp_keys, .plain = true, .offset = CONFIG(no_seccomp),
-	  .help = "Accepted, as it is on Firecracker's command lines; there is no filter yet that it could "
-		  "leave out." },
+	  .help = "The sandbox without its filters of system calls, as on Firecracker's command lines." },
 
 	{ .name = "verbose", .letter = 'v', .keys = verbose_keys, .plain = true,
 	  .offset = CONFIG(verbose), .section = "Monitor", .help = "More messages on stderr, and the registers of a guest that had to be ended." },

@@ -24,7 +24,7 @@
  *
  * Limits: devices' memory (virtio-pmem) is not in it.
  *
- * #syscalls: openat pwrite64 ftruncate lseek rename unlink close fsync
+ * #syscalls files: openat pwrite64 ftruncate lseek rename unlink close fsync
  */
 #include <elf.h>
 #include <errno.h>

@@ -7,12 +7,16 @@
  * nothing. A thread that is in the guest comes out by the signal; one that was about to
  * enter finds immediate_exit; one that handles an exit finds `want`. The thread clears
  * immediate_exit before it looks at `want`, so no request is lost.
+ *
+ * #syscalls vcpu: ioctl
+ * #ioctls vcpu: KVM_RUN
  */
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include "vmm/sandbox/sandbox.h"
 #include "vmm/vcpus.h"
 #include "vmm/base/log.h"
 
@@ -209,18 +213,24 @@ static void run(struct vcpu *v)
 static void *vcpu_thread(void *arg)
 {
 	struct vcpu *v = arg;
+	struct err err = ERR_INIT;
 
+	if (sandbox_confine(v->all->sandbox, FILTER_vcpu, &err) < 0) {
+		log_error("vCPU %u: %s", v->index, err.msg);
+		met_its_end(v, VCPU_END_KVM_ERROR);
+	}
 	while (park(v))
 		run(v);
 	return NULL;
 }
 
-int vcpus_start(struct vcpus *cpus, struct err *err)
+int vcpus_start(struct vcpus *cpus, const struct sandbox *sandbox, struct err *err)
 {
 	struct sigaction sa = { .sa_handler = wake_up };
 	pthread_attr_t attr;
 	int r = 0;
 
+	cpus->sandbox = sandbox;
 	sigaction(VCPU_SIGNAL, &sa, NULL);
 	pthread_attr_init(&attr);
 	/* Exits are dispatched on a small stack; no device puts big things on it. */

@@ -51,8 +51,11 @@ struct vcpu {
 
 enum vcpus_want { VCPUS_PAUSE, VCPUS_RUN, VCPUS_STOP };
 
+struct sandbox;
+
 struct vcpus {
 	struct machine *m;
+	const struct sandbox *sandbox; /* what confines the threads */
 	struct loop_work *ended;    /* posted on the machine's loop */
 	struct loop_work *debugged; /* likewise, on KVM_EXIT_DEBUG; NULL: nobody debugs */
 	unsigned n;
@@ -71,8 +74,8 @@ struct vcpus {
 /* Make @n vCPUs, parked. @ended is posted when one of them meets its end. */
 int vcpus_init(struct vcpus *cpus, struct machine *m, unsigned n, struct loop_work *ended,
 	       struct err *err);
-/* Start the threads, parked. */
-int vcpus_start(struct vcpus *cpus, struct err *err);
+/* Start the threads, parked, and confined by @sandbox (borrowed). */
+int vcpus_start(struct vcpus *cpus, const struct sandbox *sandbox, struct err *err);
 /* Stop and join the threads, close the vCPUs. Harmless after a failed init. */
 void vcpus_fini(struct vcpus *cpus);
 

@@ -188,6 +188,8 @@ static int build(struct vm *vm, struct err *err)
 		return -err->code;
 	vm->host = (struct virtio_host){ .mem = &m->mem,
 					 .loop = vm->loop,
+					 .iothreads = &vm->iothreads,
+					 .needs = &vm->needs,
 					 .vm_name = vm->cfg->name,
 					 .new_macs = vm->cfg->restore.mac,
 					 .chardevs = &vm->chardevs,
@@ -195,7 +197,7 @@ static int build(struct vm *vm, struct err *err)
 	if (vm_devices_create(&vm->devices, vm->cfg, &vm->host, m, err) < 0 ||
 	    (vm->user != NULL &&
 	     vm->user->attach(vm->user, vm, &vm->chardevs, vm->loop, err) < 0) ||
-	    (!restores && arch_load(m, err) < 0) ||
+	    (!restores && arch_load(m, false, err) < 0) ||
 	    vcpus_init(&vm->cpus, m, (unsigned)m->cfg->cpus.count, &vm->end_work, err) < 0 ||
 	    (restores && vm_restore_state(vm, err) < 0))
 		return -err->code;
@@ -234,9 +236,47 @@ struct vm *vm_build(const struct vm_config *cfg, struct vm_user *user, struct lo
 	return vm;
 }
 
+/* Everything is opened: what of the host is still needed while the guest runs. */
+static void plan_sandbox(struct vm *vm)
+{
+	const struct vm_config *cfg = vm->cfg;
+	unsigned roles = 0;
+
+	vm->sandbox = (struct sandbox){ .mode = cfg->sandbox,
+					.no_filter = cfg->no_seccomp,
+					.keep = cfg->api.fd != 0 ? (int)cfg->api.fd : -1 };
+	if ((vm->needs & VIRTIO_NEEDS_CONNECT) != 0)
+		roles |= FILTER_ROLE(connect);
+	if ((vm->needs & VIRTIO_NEEDS_SPAWN) != 0 || vm->user != NULL)
+		roles |= FILTER_ROLE(spawn);
+	vm->sandbox.reason = !vm->own_loop			  ? "the control API"
+			     : vm->user != NULL			  ? "vmm run"
+			     : cfg->dump != NULL		  ? "--dump"
+			     : cfg->save.state != NULL		  ? "--snapshot"
+			     : vm->needs != 0			  ? "a device"
+			     : cfg->serial.to == CHARDEV_SOCKET	  ? "--serial"
+			     : cfg->gdb.to != NULL		  ? "--gdb"
+								  : NULL;
+	if (vm->sandbox.reason != NULL)
+		roles |= FILTER_ROLE(files);
+	vm->sandbox.roles = roles;
+}
+
+static int confine_iothread(struct iothreads *all, bool files, struct err *err)
+{
+	struct vm *vm = container_of(all, struct vm, iothreads);
+
+	return sandbox_confine(&vm->sandbox, files ? FILTER_share : FILTER_io, err);
+}
+
 int vm_start(struct vm *vm, struct err *err)
 {
-	if (vcpus_start(&vm->cpus, err) < 0 || chardevs_start(&vm->chardevs, err) < 0)
+	plan_sandbox(vm);
+	vm->iothreads.confine = confine_iothread;
+	if (sandbox_enter(&vm->sandbox, err) < 0 || iothreads_start(&vm->iothreads, err) < 0 ||
+	    vcpus_start(&vm->cpus, &vm->sandbox, err) < 0 ||
+	    chardevs_start(&vm->chardevs, err) < 0 ||
+	    sandbox_confine(&vm->sandbox, FILTER_main, err) < 0)
 		return -err->code;
 	vm_start_limits(vm);
 	if (gdb_holds(vm->gdb)) /* said even without --verbose: nothing else happens */

@@ -104,7 +104,7 @@ void vm_reset(struct vm *vm)
 	if (r == 0)
 		r = gmem_reset(&vm->m.mem, &err);
 	if (r == 0)
-		r = arch_load(&vm->m, &err);
+		r = arch_load(&vm->m, true, &err);
 	for (unsigned i = 0; r == 0 && i < vm->cpus.n; i++)
 		r = arch_boot_vcpu(&vm->m, i, vcpus[i], &err);
 	if (r < 0) {

@@ -11,6 +11,7 @@
 #include "vmm/devices.h"
 #include "vmm/gdb/gdb.h"
 #include "vmm/panic.h"
+#include "vmm/sandbox/sandbox.h"
 #include "vmm/vcpus.h"
 #include "vmm/vm.h"
 
@@ -30,6 +31,9 @@ struct vm {
 	bool own_loop;
 	struct machine m;
 	struct virtio_host host;
+	struct sandbox sandbox;
+	struct iothreads iothreads;
+	unsigned needs; /* enum virtio_needs: of all devices */
 	struct vm_devices devices;
 	struct vcpus cpus;
 	struct chardevs chardevs; /* consoles, and what else leads out of the guest by bytes */

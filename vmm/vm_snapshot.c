@@ -13,6 +13,7 @@
  * page tables do: so there may be diffs to what it was restored from, and only to that.
  *
  * #syscalls: ioctl
+ * #ioctls: KVM_GET_DIRTY_LOG
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A stopped vCPU for people: registers, the bytes at RIP, and why KVM gave up. */
+/*
+ * A stopped vCPU for people: registers, the bytes at RIP, and why KVM gave up.
+ *
+ * #syscalls: ioctl
+ * #ioctls: KVM_GET_REGS KVM_GET_SREGS KVM_TRANSLATE
+ */
 #include <stdio.h>
 #include "arch/x86_64/machine.h"
 #include "vmm/base/log.h"

@@ -12,6 +12,8 @@
  * at the instruction, those for watchpoints behind it.
  *
  * #syscalls: ioctl
+ * #ioctls: KVM_GET_FPU KVM_GET_MSRS KVM_GET_REGS KVM_GET_SREGS KVM_NMI KVM_SET_FPU
+ * #ioctls: KVM_SET_GUEST_DEBUG KVM_SET_REGS KVM_SET_SREGS KVM_TRANSLATE
  */
 #include <errno.h>
 #include <string.h>

@@ -24,6 +24,9 @@
  *
  * Locking: the routing table is changed by vCPUs (I/O APIC, MSI-X tables) and loops, so it
  * has a mutex: a leaf, taken with the I/O APIC's or a virtio device's held.
+ *
+ * #syscalls main vcpu io share: ioctl
+ * #ioctls main vcpu io share: KVM_IRQ_LINE
  */
 #include <errno.h>
 #include <string.h>

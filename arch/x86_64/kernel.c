@@ -56,13 +56,22 @@ static const struct stranger strangers[] = {
 	  "take the kernel out first: objcopy -O binary --only-section=.linux" },
 };
 
-/* Open @path, which must be a regular file with something in it. The caller closes *fd. */
+int kernel_open(const char *path)
+{
+	/* O_NONBLOCK: opening a FIFO that nobody writes to must not hang the monitor. */
+	return open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+}
+
+/*
+ * Open @path, unless *fd is open already, which must be a regular file with something in it. The
+ * caller closes *fd.
+ */
 static int open_regular(const char *path, int *fd, uint64_t *size, struct err *err)
 {
 	struct stat st;
 
-	/* O_NONBLOCK: opening a FIFO that nobody writes to must not hang the monitor. */
-	*fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (*fd < 0)
+		*fd = kernel_open(path);
 	if (*fd < 0)
 		return err_sys(err, errno, "cannot open");
 	if (fstat(*fd, &st) < 0)
@@ -125,17 +134,17 @@ static int load_file(struct gmem *mem, struct kernel_file *file, enum kernel_ent
 	return refuse_stranger(file, err);
 }
 
-int kernel_load(struct gmem *mem, const char *path, enum kernel_entry want,
+int kernel_load(struct gmem *mem, const char *path, int fd, enum kernel_entry want,
 		struct kernel_image *image, struct err *err)
 {
-	struct kernel_file file = { .fd = -1 };
+	struct kernel_file file = { .fd = fd };
 	int ret;
 
 	memset(image, 0, sizeof(*image));
 	ret = open_regular(path, &file.fd, &file.size, err);
 	if (ret == 0)
 		ret = load_file(mem, &file, want, image, err);
-	if (file.fd >= 0)
+	if (fd < 0 && file.fd >= 0)
 		close(file.fd);
 	return ret < 0 ? err_context(err, "kernel %s", path) : 0;
 }
@@ -201,16 +210,16 @@ static int place_and_load(struct gmem *mem, int fd, const struct kernel_image *i
 	return gmem_load_file(mem, *addr, fd, 0, size, err);
 }
 
-int initrd_load(struct gmem *mem, const char *path, const struct kernel_image *image,
+int initrd_load(struct gmem *mem, const char *path, int fd, const struct kernel_image *image,
 		uint64_t *addr, uint64_t *size, struct err *err)
 {
-	int fd = -1, ret;
+	int file = fd, ret;
 
-	ret = open_regular(path, &fd, size, err);
+	ret = open_regular(path, &file, size, err);
 	if (ret == 0)
-		ret = place_and_load(mem, fd, image, addr, *size, err);
-	if (fd >= 0)
-		close(fd);
+		ret = place_and_load(mem, file, image, addr, *size, err);
+	if (fd < 0 && file >= 0)
+		close(file);
 	return ret < 0 ? err_context(err, "initrd %s", path) : 0;
 }
 

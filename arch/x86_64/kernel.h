@@ -32,23 +32,26 @@ struct kernel_image {
 	size_t setup_header_size; /* 0 for ELF */
 };
 
+/* Open a kernel or initrd: a descriptor, or -1 with errno. */
+int kernel_open(const char *path);
+
 /*
- * Load the kernel in file @path into guest memory, the rest of which is left alone (memory
+ * Load the kernel in file @path (@fd: open already, borrowed; or -1) into guest memory, the rest of which is left alone (memory
  * that the image wants zeroed is zeroed). Every way a file can be wrong (cannot be read,
  * empty, truncated, not a kernel, 32-bit only, another architecture, too old a protocol, no
  * PVH note where PVH was asked for, does not fit into RAM) is one sentence that begins with
  * "kernel PATH: ".
  */
-int kernel_load(struct gmem *mem, const char *path, enum kernel_entry want,
+int kernel_load(struct gmem *mem, const char *path, int fd, enum kernel_entry want,
 		struct kernel_image *image, struct err *err);
 
 /*
- * Place the initrd in file @path, page-aligned and in one piece, as high as
+ * Place the initrd in file @path (@fd: as above), page-aligned and in one piece, as high as
  * image->initrd_max and RAM allow: below 4 GiB if it fits there, above if it must and may;
  * never over the kernel nor below MAP_HIGH_RAM, where the monitor's tables are. Sentences
  * begin with "initrd PATH: ".
  */
-int initrd_load(struct gmem *mem, const char *path, const struct kernel_image *image,
+int initrd_load(struct gmem *mem, const char *path, int fd, const struct kernel_image *image,
 		uint64_t *addr, uint64_t *size, struct err *err);
 /* The same for an open file (borrowed). */
 int initrd_load_fd(struct gmem *mem, int fd, const struct kernel_image *image, uint64_t *addr,

@@ -2,6 +2,8 @@
 /*
  * Everything that is in RAM when the guest starts: kernel, initrd, command line, the
  * tables that describe the machine, and the parameters that point to them.
+ *
+ * #syscalls: fstat newfstatat lseek pread64 read close
  */
 #include <errno.h>
 #include <stdio.h>
@@ -225,21 +227,30 @@ static int write_reset_vector(struct machine *m, struct err *err)
 	return 0;
 }
 
-int arch_load(struct machine *m, struct err *err)
+int arch_load(struct machine *m, bool again, struct err *err)
 {
+	const char *kernel = m->cfg->kernel, *initrd = m->cfg->initrd;
+	struct arch_machine *a = m->arch;
 	uint32_t apic_ids[MACHINE_CPUS_MAX];
 	struct e820_range e820[8];
 	struct boot_desc boot = { .e820 = e820 };
 	struct kernel_image image;
 	int r;
 
-	if (kernel_load(&m->mem, m->cfg->kernel, m->cfg->entry, &image, err) < 0)
+	if (again && a->kernel_fd < 0)
+		return err_set(err, ENOENT, "kernel %s: it was not there when the machine was restored",
+			       kernel);
+	if (kernel_load(&m->mem, kernel, a->kernel_fd, m->cfg->entry, &image, err) < 0)
 		return -err->code;
 	if (m->cfg->initrd_fd > 0 && initrd_load_fd(&m->mem, m->cfg->initrd_fd, &image,
 						    &boot.initrd, &boot.initrd_size, err) < 0)
 		return -err->code;
-	if (m->cfg->initrd_fd <= 0 && m->cfg->initrd != NULL &&
-	    initrd_load(&m->mem, m->cfg->initrd, &image, &boot.initrd, &boot.initrd_size, err) < 0)
+	if (m->cfg->initrd_fd <= 0 && initrd != NULL && again && a->initrd_fd < 0)
+		return err_set(err, ENOENT, "initrd %s: it was not there when the machine was restored",
+			       initrd);
+	if (m->cfg->initrd_fd <= 0 && initrd != NULL &&
+	    initrd_load(&m->mem, initrd, a->initrd_fd, &image, &boot.initrd, &boot.initrd_size,
+			err) < 0)
 		return -err->code;
 	if (load_cmdline(m, &image, &boot, err) < 0 || write_reset_vector(m, err) < 0)
 		return -err->code;

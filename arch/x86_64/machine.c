@@ -7,6 +7,8 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
+#include "arch/x86_64/kernel.h"
 #include "arch/x86_64/machine.h"
 #include "arch/x86_64/map.h"
 
@@ -102,6 +104,9 @@ int arch_init_devices(struct machine *m, struct err *err)
 	a = m->arch = calloc(1, sizeof(*a));
 	if (a == NULL)
 		return err_set(err, ENOMEM, "no memory for the machine");
+	/* Who loads them says what is wrong with them. */
+	a->kernel_fd = m->cfg->kernel != NULL ? kernel_open(m->cfg->kernel) : -1;
+	a->initrd_fd = m->cfg->initrd != NULL ? kernel_open(m->cfg->initrd) : -1;
 	if (irqchip_init(m, err) < 0 || cpuid_init(m, err) < 0)
 		return -err->code;
 
@@ -145,6 +150,10 @@ void arch_fini(struct machine *m)
 	serial_free(m->serial);
 	m->serial = NULL;
 	irqchip_fini(&a->irqchip);
+	if (a->kernel_fd >= 0)
+		close(a->kernel_fd);
+	if (a->initrd_fd >= 0)
+		close(a->initrd_fd);
 	free(a->cpuid);
 	free(a);
 	m->arch = NULL;

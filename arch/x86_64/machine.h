@@ -43,6 +43,7 @@ struct arch_machine {
 	struct port_dev debugexit;
 	struct machine_virtio virtio;
 	struct kvm_cpuid2 *cpuid; /* the template all vCPUs start from */
+	int kernel_fd, initrd_fd; /* kept for the next boot, when nothing can be opened; -1: none */
 	uint8_t phys_bits;	  /* width of guest physical addresses */
 	bool restored;		  /* @cpuid and @tsc_khz are those of a saved machine */
 	uint32_t tsc_khz;	  /* of the guest; 0: KVM does not know */

@@ -9,6 +9,16 @@
  * MSRs (all that KVM lists for saving), pending events, local APIC, run state; with --pit
  * also PIC, I/O APIC and PIT. What is not: the time stamp counter, which goes on
  * counting through a reset as far as Linux can tell.
+ *
+ * #syscalls: ioctl
+ * #ioctls: KVM_GET_DEBUGREGS KVM_GET_IRQCHIP KVM_GET_LAPIC KVM_GET_MP_STATE KVM_GET_MSRS
+ * #ioctls: KVM_GET_MSR_INDEX_LIST KVM_GET_PIT2 KVM_GET_REGS KVM_GET_SREGS KVM_GET_VCPU_EVENTS
+ * #ioctls: KVM_GET_XCRS KVM_GET_XSAVE KVM_SET_DEBUGREGS KVM_SET_IRQCHIP KVM_SET_LAPIC
+ * #ioctls: KVM_SET_MP_STATE KVM_SET_MSRS KVM_SET_PIT2 KVM_SET_REGS KVM_SET_SREGS
+ * #ioctls: KVM_SET_VCPU_EVENTS KVM_SET_XCRS KVM_SET_XSAVE
+ * #ioctls: KVM_CREATE_VM KVM_CREATE_VCPU KVM_SET_CPUID2 KVM_GET_SUPPORTED_CPUID
+ * #ioctls: KVM_CREATE_IRQCHIP KVM_CREATE_PIT2 KVM_SET_IDENTITY_MAP_ADDR KVM_SET_TSS_ADDR
+ * #ioctls: KVM_ENABLE_CAP KVM_GET_TSC_KHZ
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -25,6 +25,8 @@
  * KVM, as if an ordinary monitor had set them.
  *
  * #syscalls: ioctl
+ * #ioctls: KVM_GET_CLOCK KVM_GET_DEVICE_ATTR KVM_GET_NESTED_STATE KVM_GET_XSAVE2 KVM_SET_CLOCK
+ * #ioctls: KVM_SET_DEVICE_ATTR KVM_SET_NESTED_STATE KVM_GET_TSC_KHZ
  */
 #include <asm/kvm_para.h>
 #include <errno.h>

@@ -6,6 +6,10 @@
  * identity-mapped, zero page in RSI) and the PVH protocol (docs/misc/pvh.pandoc in
  * Xen: 32-bit protected mode without paging, start info in EBX). All other vCPUs wait
  * for INIT and SIPI; KVM's local APIC handles those without us.
+ *
+ * #syscalls: ioctl
+ * #ioctls: KVM_GET_MP_STATE KVM_GET_REGS KVM_GET_SREGS KVM_GET_TSC_KHZ KVM_KVMCLOCK_CTRL
+ * #ioctls: KVM_SET_MSRS KVM_SET_REGS KVM_SET_SREGS KVM_SET_TSC_KHZ
  */
 #include <errno.h>
 #include <string.h>

@@ -28,7 +28,7 @@ static void try_initrd(struct gmem *mem, const char *path, const struct kernel_i
 	struct err err = ERR_INIT;
 	uint64_t addr, len;
 
-	if (initrd_load(mem, path, image, &addr, &len, &err) < 0) {
+	if (initrd_load(mem, path, -1, image, &addr, &len, &err) < 0) {
 		check_sentence(&err, "initrd ");
 		return;
 	}
@@ -42,7 +42,7 @@ static void try_kernel(struct gmem *mem, const char *path, enum kernel_entry wan
 	struct kernel_image image;
 	struct err err = ERR_INIT;
 
-	if (kernel_load(mem, path, want, &image, &err) < 0) {
+	if (kernel_load(mem, path, -1, want, &image, &err) < 0) {
 		check_sentence(&err, "kernel ");
 		return;
 	}

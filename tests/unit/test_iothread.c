@@ -34,7 +34,7 @@ START_TEST(test_work)
 {
 	struct job job = { .work.fn = job_run };
 	struct err err = ERR_INIT;
-	struct iothread *io = iothread_new("disk with a long name", &err);
+	struct iothread *io = iothread_new(NULL, "disk with a long name", NULL, &err);
 	sigset_t mask;
 
 	ck_assert_msg(io != NULL, "%s", err.msg);
@@ -57,7 +57,7 @@ START_TEST(test_name)
 {
 	struct job job = { .work.fn = job_run };
 	struct err err = ERR_INIT;
-	struct iothread *io = iothread_new("disk0", &err);
+	struct iothread *io = iothread_new(NULL, "disk0", NULL, &err);
 
 	ck_assert_ptr_nonnull(io);
 	sem_init(&job.done, 0, 0);
@@ -81,7 +81,7 @@ START_TEST(test_stop)
 {
 	struct job job = { .work.fn = job_run, .timer.fn = never };
 	struct err err = ERR_INIT;
-	struct iothread *io = iothread_new("net0", &err);
+	struct iothread *io = iothread_new(NULL, "net0", NULL, &err);
 
 	ck_assert_ptr_nonnull(io);
 	sem_init(&job.done, 0, 0);
@@ -104,7 +104,7 @@ START_TEST(test_many)
 	struct err err = ERR_INIT;
 
 	for (int i = 0; i < 200; i++) {
-		struct iothread *io = iothread_new("short", &err);
+		struct iothread *io = iothread_new(NULL, "short", NULL, &err);
 
 		ck_assert_ptr_nonnull(io);
 		iothread_free(io);

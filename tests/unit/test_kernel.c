@@ -72,7 +72,7 @@ static int load(enum kernel_entry want)
 {
 	ck_assert_int_eq(ftruncate(img.fd, 0), 0);
 	ck_assert_int_eq(pwrite(img.fd, img.bytes, img.size, 0), (ssize_t)img.size);
-	return kernel_load(&mem, img.path, want, &kernel, &err);
+	return kernel_load(&mem, img.path, -1, want, &kernel, &err);
 }
 
 /* Loading fails with exactly this after "kernel PATH: ". */
@@ -607,7 +607,7 @@ END_TEST
 
 static void path_refused(const char *path, const char *text)
 {
-	ck_assert_int_lt(kernel_load(&mem, path, KERNEL_ENTRY_AUTO, &kernel, &err), 0);
+	ck_assert_int_lt(kernel_load(&mem, path, -1, KERNEL_ENTRY_AUTO, &kernel, &err), 0);
 	ck_assert_str_eq(err.msg, text);
 }
 
@@ -642,7 +642,7 @@ static int initrd(uint64_t size)
 	if (size > 0)
 		ck_assert_int_eq(pwrite(img.fd, "initrd", size < 6 ? size : 6, 0),
 				 (ssize_t)(size < 6 ? size : 6));
-	return initrd_load(&mem, img.path, &kernel, &initrd_addr, &initrd_size, &err);
+	return initrd_load(&mem, img.path, -1, &kernel, &initrd_addr, &initrd_size, &err);
 }
 
 static void initrd_refused(uint64_t size, const char *sentence)
@@ -715,9 +715,9 @@ START_TEST(initrd_wrong)
 		       "1099511627776 bytes do not fit beside the kernel into the guest's 64 MiB; "
 		       "give it more memory (--mem) or make the initrd smaller");
 	ck_assert_int_lt(
-		initrd_load(&mem, "/nonexistent", &kernel, &initrd_addr, &initrd_size, &err), 0);
+		initrd_load(&mem, "/nonexistent", -1, &kernel, &initrd_addr, &initrd_size, &err), 0);
 	ck_assert_str_eq(err.msg, "initrd /nonexistent: cannot open: No such file or directory");
-	ck_assert_int_lt(initrd_load(&mem, "/usr", &kernel, &initrd_addr, &initrd_size, &err), 0);
+	ck_assert_int_lt(initrd_load(&mem, "/usr", -1, &kernel, &initrd_addr, &initrd_size, &err), 0);
 	ck_assert_str_eq(err.msg, "initrd /usr: is a directory; name the file in it");
 	/* A kernel that lets no initrd be anywhere. */
 	kernel.initrd_max = 0;

@@ -25,6 +25,8 @@
  *
  * Dirty bits are set with relaxed atomics: whoever fetches them has stopped the
  * writers first, or comes back for the next round.
+ *
+ * #syscalls: fallocate lseek pread64 read
  */
 #include <errno.h>
 #include <fcntl.h>

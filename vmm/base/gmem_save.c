@@ -12,7 +12,7 @@
  * written to becomes this VM's own. The file must stay as it is: it is under a read lease, like
  * kernels; see gmem.c.
  *
- * #syscalls: lseek pread64 openat close fcntl mmap madvise
+ * #syscalls files: lseek pread64 openat close fcntl mmap madvise
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -8,10 +8,14 @@
  * loop is set up before or from within it by posted work, and taken down by the owner after
  * iothread_stop(), when the thread is gone and the loop is an ordinary structure again.
  *
- * #syscalls: futex rt_sigprocmask
+ * A process that gives up namespaces and privileges must have no threads yet. So those of a VM
+ * start together, after that, and each is then confined on its own.
+ *
+ * #syscalls main io share: futex rt_sigprocmask
  */
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -26,47 +30,95 @@ struct iothread {
 	pthread_t thread;
 	bool running;
 	char name[IOTHREAD_NAME_MAX];
+	struct iothreads *all;	/* or NULL */
+	struct iothread *next;	/* of all */
+	struct iothread_begin *begin;
+	struct err *err; /* of the beginning */
+	int result;
+	sem_t begun;
 };
+
+static int prepare(struct iothread *io)
+{
+	bool files = io->begin != NULL;
+	int r = files ? io->begin->fn(io->begin, io->err) : 0;
+
+	if (r == 0 && io->all != NULL && io->all->confine != NULL)
+		r = io->all->confine(io->all, files, io->err);
+	return r;
+}
 
 static void *iothread_main(void *arg)
 {
 	struct iothread *io = arg;
-	int rc = loop_run(io->loop);
+	int rc = io->result = prepare(io);
 
+	sem_post(&io->begun);
+	if (rc < 0)
+		return NULL;
+	rc = loop_run(io->loop);
 	if (rc < 0)
 		log_error("I/O thread %s: event loop: %s", io->name, strerrordesc_np(-rc));
 	return NULL;
 }
 
-struct iothread *iothread_new(const char *name, struct err *err)
+static int start(struct iothread *io, struct err *err)
 {
-	struct iothread *io = calloc(1, sizeof(*io));
 	sigset_t all, old;
 	int rc;
+
+	io->err = err;
+	sem_init(&io->begun, 0, 0);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	rc = pthread_create(&io->thread, NULL, iothread_main, io);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (rc != 0)
+		return err_sys(err, rc, "I/O thread %s: cannot create the thread", io->name);
+	io->running = true;
+	(void)pthread_setname_np(io->thread, io->name); /* only for people who look */
+	while (sem_wait(&io->begun) < 0 && errno == EINTR)
+		;
+	sem_destroy(&io->begun);
+	return io->result;
+}
+
+struct iothread *iothread_new(struct iothreads *all, const char *name, struct iothread_begin *begin,
+			      struct err *err)
+{
+	struct iothread *io = calloc(1, sizeof(*io));
 
 	if (io == NULL) {
 		err_sys(err, ENOMEM, "I/O thread %s", name);
 		return NULL;
 	}
 	strncpy(io->name, name, sizeof(io->name) - 1);
+	io->begin = begin;
 	io->loop = loop_new(err);
 	if (io->loop == NULL) {
 		err_context(err, "I/O thread %s", name);
 		iothread_free(io);
 		return NULL;
 	}
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	rc = pthread_create(&io->thread, NULL, iothread_main, io);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (rc != 0) {
-		err_sys(err, rc, "I/O thread %s: cannot create the thread", name);
+	if (all != NULL) {
+		io->all = all;
+		io->next = all->first;
+		all->first = io;
+	}
+	if ((all == NULL || all->started) && start(io, err) < 0) {
 		iothread_free(io);
 		return NULL;
 	}
-	io->running = true;
-	(void)pthread_setname_np(io->thread, io->name); /* only for people who look */
 	return io;
+}
+
+int iothreads_start(struct iothreads *all, struct err *err)
+{
+	all->started = true;
+	for (struct iothread *io = all->first; io != NULL; io = io->next)
+		if (start(io, err) < 0)
+			return -err->code;
+	return 0;
 }
 
 struct loop *iothread_loop(struct iothread *io)
@@ -83,11 +135,23 @@ void iothread_stop(struct iothread *io)
 	io->running = false;
 }
 
+static void forget(struct iothreads *all, const struct iothread *io)
+{
+	struct iothread **at = &all->first;
+
+	while (*at != NULL && *at != io)
+		at = &(*at)->next;
+	if (*at != NULL)
+		*at = io->next;
+}
+
 void iothread_free(struct iothread *io)
 {
 	if (io == NULL)
 		return;
 	iothread_stop(io);
+	if (io->all != NULL)
+		forget(io->all, io);
 	loop_free(io->loop);
 	free(io);
 }

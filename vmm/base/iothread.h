@@ -3,16 +3,38 @@
 #ifndef VMM_BASE_IOTHREAD_H
 #define VMM_BASE_IOTHREAD_H
 
+#include <stdbool.h>
 #include "vmm/base/err.h"
 #include "vmm/base/loop.h"
 
 struct iothread;
 
+/* What a thread does before it runs its loop, and before anything confines it. */
+struct iothread_begin {
+	/* On the thread. 0 or -code. */
+	int (*fn)(struct iothread_begin *begin, struct err *err);
+};
+
+/* Threads that start together, when everything is opened. */
+struct iothreads {
+	struct iothread *first;
+	bool started;
+	/*
+	 * On each thread, after its beginning: @files if it had one, as it works with files of the
+	 * host. NULL: nothing. 0 or -code.
+	 */
+	int (*confine)(struct iothreads *all, bool files, struct err *err);
+};
+
 /*
- * A new loop, run by a new thread called @name (at most 15 characters). NULL with @err filled.
- * Its signals are blocked, so that they come to the main thread.
+ * A new loop, to be run by a new thread called @name (at most 15 characters) that does @begin
+ * (borrowed; or NULL) first: from iothreads_start() of @all, or, with @all NULL or started, at
+ * once. NULL with @err filled. Its signals are blocked, so that they come to the main thread.
  */
-struct iothread *iothread_new(const char *name, struct err *err);
+struct iothread *iothread_new(struct iothreads *all, const char *name, struct iothread_begin *begin,
+			      struct err *err);
+/* Start them all. 0, or -code when one cannot begin. */
+int iothreads_start(struct iothreads *all, struct err *err);
 /* The loop: post to it; everything else of it belongs to its thread. */
 struct loop *iothread_loop(struct iothread *io);
 /* End the thread after what it is doing now, then free. Not from its own thread. */

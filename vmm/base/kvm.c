@@ -1,5 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The KVM API: see kvm.h. Section numbers are those of api.rst. */
+/*
+ * The KVM API: see kvm.h. Section numbers are those of api.rst.
+ *
+ * #syscalls main vcpu io share: ioctl
+ * #ioctls main vcpu io share: KVM_CHECK_EXTENSION KVM_IOEVENTFD KVM_IRQFD KVM_SET_GSI_ROUTING
+ * #ioctls main vcpu: KVM_SET_USER_MEMORY_REGION KVM_SIGNAL_MSI
+ * #ioctls io share: KVM_SIGNAL_MSI
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>

@@ -35,7 +35,7 @@
  * Limits: EPOLLONESHOT is not for here. A timer costs a walk of the list to arm.
  * epoll_pwait2() needs Linux 5.11.
  *
- * #syscalls: epoll_pwait2 epoll_ctl read write clock_gettime
+ * #syscalls main io share: epoll_pwait2 epoll_ctl read write clock_gettime
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -9,6 +9,8 @@
  * with. The command's own status counts only if the agent has told it.
  *
  * Nothing the guest says is believed beyond what it is: a status, and text for a person.
+ *
+ * #ioctls: TIOCGWINSZ
  */
 #include <errno.h>
 #include <signal.h>

@@ -14,7 +14,8 @@
  *
  * Limits: no lines for addresses in modules, nor from compressed or split debug information.
  *
- * #syscalls: openat close read pread64 mmap munmap newfstatat fstat pipe2 clone3 vfork execve wait4
+ * #syscalls files: openat read pread64 newfstatat fstat
+ * #syscalls spawn: pipe2 clone3 clone vfork execve wait4 kill poll dup2 rt_sigaction
  *	poll kill
  */
 #include <ctype.h>

@@ -3,7 +3,7 @@
  * Writing the two files of a snapshot: memory by pages, then both put in place. The order of
  * events is explained in snapshot/snapshot.c.
  *
- * #syscalls: openat pwrite64 ftruncate fsync renameat unlinkat getdents64 getrandom
+ * #syscalls files: openat pwrite64 ftruncate fsync renameat unlinkat getdents64 getrandom
  */
 #include <dirent.h>
 #include <endian.h>

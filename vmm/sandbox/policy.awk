@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+# The system calls that may be made while a guest runs, from the comments of the sources:
+#
+#	#syscalls [ROLE...]: NAME...
+#	#ioctls [ROLE...]: REQUEST...
+#
+# ROLE is who calls: main (if none is named), io (I/O threads), vcpu, share (threads that serve a
+# folder), files, connect, spawn (see sandbox.h). Out come lines for filter.c, each once.
+
+match($0, /^ \* #(syscalls|ioctls)[a-z ]*:/) {
+	head = substr($0, RSTART, RLENGTH)
+	macro = head ~ /#syscalls/ ? "SYSCALL" : "IOCTL"
+	sub(/^ \* #(syscalls|ioctls) */, "", head)
+	sub(/:$/, "", head)
+	nroles = split(head == "" ? "main" : head, role, " ")
+	n = split(substr($0, RSTART + RLENGTH), name, " ")
+	for (i = 1; i <= n && name[1] != "none"; i++)
+		for (r = 1; r <= nroles; r++)
+			if (!seen[macro, role[r], name[i]]++)
+				list[++lines] = macro "(" role[r] ", " name[i] ")"
+}
+
+END {
+	for (i = 1; i <= lines; i++) {
+		word = list[i]
+		sub(/.*, /, "", word)
+		sub(/\)/, "", word)
+		# Not every architecture has all of them: reword, say.
+		if (list[i] ~ /^SYSCALL/)
+			print "#ifdef SYS_" word "\n" list[i] "\n#endif"
+		else
+			print list[i]
+	}
+}

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The stages in which the monitor gives up what it does not need. The threat is a guest that has
+ * found a bug in a device and runs code of its own in this process.
+ *
+ *	everything is opened	files, sockets, taps, KVM: by vm_build()
+ *		must not: run the guest
+ *	entered			sandbox_enter(), one thread
+ *		inherited descriptors are closed; namespaces of users (who is not root), mounts,
+ *		network, System V IPC, host names and control groups; an empty root that cannot be
+ *		written; no core dumps
+ *		must not: open files by name, but for what is said below
+ *	confined		sandbox_confine(), each thread
+ *		no capabilities, no_new_privs, a filter of system calls of the thread's own
+ *		should: serve the guest; must not: anything else
+ *	the guest runs
+ *
+ * Not emptied is the root where files are opened by name later: with the control API (snapshots,
+ * disks that are changed), for `vmm run` (its reports), --dump, --snapshot. There the
+ * main thread may open what the user may; vCPU and I/O threads may not.
+ *
+ * There is no namespace of processes: it would take a second process for each VM. The filters let
+ * through no call that names another process.
+ *
+ * Threads that serve a folder keep, for root, the capabilities that files need.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "vmm/base/log.h"
+#include "vmm/sandbox/sandbox.h"
+
+#define CAP(name) (1ULL << CAP_##name)
+
+/* For files of any owner; FILES_CAPS are those of who makes files by name. */
+#define FILES_CAPS (CAP(DAC_OVERRIDE) | CAP(DAC_READ_SEARCH))
+#define SHARE_CAPS                                                                                 \
+	(FILES_CAPS | CAP(CHOWN) | CAP(FOWNER) | CAP(FSETID) | CAP(SETUID) | CAP(SETGID) |         \
+	 CAP(MKNOD) | CAP(SETFCAP) | CAP(SYS_ADMIN))
+
+/* What this host cannot do: said, or, if nothing may be left out, an error. */
+static int left_out(const struct sandbox *sb, const char *what, int code, struct err *err)
+{
+	if (sb->mode == SANDBOX_STRICT)
+		return err_set(err, code, "--sandbox strict: %s: %s", what, strerrordesc_np(code));
+	log_warn("the sandbox is without %s: %s", what, strerrordesc_np(code));
+	return 0;
+}
+
+/* --- Descriptors --- */
+
+/* All of ours are closed on exec; what is not was inherited. */
+static void close_inherited(const struct sandbox *sb)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	struct dirent *entry;
+
+	while (dir != NULL && (entry = readdir(dir)) != NULL) {
+		int fd = atoi(entry->d_name), flags = fd > STDERR_FILENO ? fcntl(fd, F_GETFD) : -1;
+
+		if (flags >= 0 && (flags & FD_CLOEXEC) == 0 && fd != sb->keep)
+			close(fd);
+	}
+	if (dir != NULL)
+		closedir(dir);
+}
+
+/* --- Namespaces --- */
+
+static int write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? write(fd, text, strlen(text)) : -1;
+	int code = errno;
+
+	if (fd >= 0)
+		close(fd);
+	errno = code;
+	return n < 0 ? -code : 0;
+}
+
+/* Everybody else's name is nobody, ours remains. user_namespaces(7) */
+static int map_ids(uid_t uid, gid_t gid)
+{
+	char text[48];
+	int r;
+
+	snprintf(text, sizeof(text), "%u %u 1", uid, uid);
+	r = write_text("/proc/self/uid_map", text);
+	if (r == 0)
+		r = write_text("/proc/self/setgroups", "deny");
+	snprintf(text, sizeof(text), "%u %u 1", gid, gid);
+	return r == 0 ? write_text("/proc/self/gid_map", text) : r;
+}
+
+/* An empty file system that cannot be written is all there is. */
+static int empty_root(void)
+{
+	int fs = -1, fd = -1, code;
+
+	fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
+	if (fs < 0 || fsconfig(fs, FSCONFIG_SET_STRING, "size", "4k", 0) < 0 ||
+	    fsconfig(fs, FSCONFIG_SET_STRING, "nr_inodes", "2", 0) < 0 ||
+	    fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		goto fail;
+	fd = fsmount(fs, FSMOUNT_CLOEXEC,
+		     MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+	if (fd < 0 || move_mount(fd, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0 ||
+	    fchdir(fd) < 0)
+		goto fail;
+	/* The old root then lies on the new one. */
+	if (syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+		goto fail;
+	close(fd);
+	close(fs);
+	return 0;
+fail:
+	code = errno;
+	if (fd >= 0)
+		close(fd);
+	if (fs >= 0)
+		close(fs);
+	return -code;
+}
+
+static int make_namespaces(const struct sandbox *sb, struct err *err)
+{
+	int flags = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
+	uid_t uid = geteuid();
+	gid_t gid = getegid();
+	int r = 0;
+
+	if (uid != 0)
+		flags |= CLONE_NEWUSER;
+	if (unshare(flags) < 0)
+		return left_out(sb, "namespaces", errno, err);
+	if (uid != 0)
+		r = map_ids(uid, gid);
+	if (r < 0)
+		return left_out(sb, "its user's name", -r, err);
+	/* What is mounted here shall not be seen outside; and pivot_root(2) refuses shared ones. */
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return left_out(sb, "an empty root", errno, err);
+	if (sb->reason != NULL)
+		return 0;
+	r = empty_root();
+	return r < 0 ? left_out(sb, "an empty root", -r, err) : 0;
+}
+
+/* --- Privileges --- */
+
+/* capset(2): of this thread. */
+static int set_caps(uint64_t caps)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2], now[2];
+
+	if (syscall(SYS_capget, &head, now) < 0)
+		return -errno;
+	for (unsigned i = 0; i < 2; i++) {
+		uint32_t keep = (uint32_t)(caps >> 32 * i) & now[i].permitted;
+
+		data[i].permitted = keep;
+		data[i].effective = keep & now[i].effective;
+		data[i].inheritable = 0;
+	}
+	return syscall(SYS_capset, &head, data) < 0 ? -errno : 0;
+}
+
+int sandbox_enter(struct sandbox *sb, struct err *err)
+{
+	struct rlimit none = { 0, 0 };
+
+	if (sb->mode == SANDBOX_OFF)
+		return 0;
+	if (sb->reason != NULL && sb->mode == SANDBOX_STRICT)
+		return err_set(err, ENOTSUP,
+			       "--sandbox strict: %s opens files by name while the guest runs, so "
+			       "the root cannot be empty",
+			       sb->reason);
+	if (sb->reason != NULL)
+		log_info("the sandbox has no empty root: %s opens files by name while the guest runs",
+			 sb->reason);
+	close_inherited(sb);
+	if (setrlimit(RLIMIT_CORE, &none) < 0)
+		return err_sys(err, errno, "cannot forbid core dumps");
+	sb->entered = true;
+	return make_namespaces(sb, err);
+}
+
+int sandbox_confine(const struct sandbox *sb, enum filter_role role, struct err *err)
+{
+	bool files = role == FILTER_main && (sb->roles & FILTER_ROLE(files)) != 0;
+	unsigned roles = 1u << role | (role == FILTER_main ? sb->roles : 0);
+	int r;
+
+	if (!sb->entered)
+		return 0;
+	if (role == FILTER_main && !files && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		return err_sys(err, errno, "cannot hide from debuggers");
+	r = set_caps(role == FILTER_share ? SHARE_CAPS : files ? FILES_CAPS : 0);
+	if (r < 0)
+		return err_sys(err, -r, "cannot give up privileges");
+	if (sb->no_filter)
+		return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0
+			       ? err_sys(err, errno, "cannot give up new privileges")
+			       : 0;
+	r = filter_enter(roles, sb->mode == SANDBOX_LOG, err);
+	return r < 0 ? left_out(sb, "filters of system calls", -r, err) : 0;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is left to this process while a guest runs, so that a guest that takes it over gets nothing.
+ * See sandbox.c for the stages.
+ */
+#ifndef VMM_SANDBOX_SANDBOX_H
+#define VMM_SANDBOX_SANDBOX_H
+
+#include <stdbool.h>
+#include "vmm/base/err.h"
+#include "vmm/sandbox/filter.h"
+
+/* The option --sandbox. */
+enum sandbox_mode {
+	SANDBOX_OFF,
+	SANDBOX_LOG,	/* system calls that are not allowed are made, and logged by the host */
+	SANDBOX_ON,	/* what this host cannot do is left out, with a warning */
+	SANDBOX_STRICT, /* nothing is left out: an error otherwise */
+};
+
+struct sandbox {
+	int mode;
+	bool no_filter;
+	unsigned roles;	      /* FILTER_ROLE()s of the main thread */
+	const char *reason;   /* for files, a word for a person; NULL: no files are opened */
+	int keep;	      /* an inherited descriptor that is used, -1: none */
+	bool entered;
+};
+
+/*
+ * The thread is the only one, and everything is opened. Descriptors that were inherited are closed;
+ * namespaces, an empty root, limits. 0 or -code.
+ */
+int sandbox_enter(struct sandbox *sb, struct err *err);
+/*
+ * After sandbox_enter(), on each thread, the main one last, when it starts no other any more: gives
+ * up privileges, and all system calls but those of @role (with FILTER_main: of sb->roles). 0 or
+ * -code.
+ */
+int sandbox_confine(const struct sandbox *sb, enum filter_role role, struct err *err);
+
+#endif
