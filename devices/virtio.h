@@ -56,12 +56,12 @@ enum virtio_needs {
 
 struct virtio_host {
 	struct gmem *mem;
-	struct loop *loop;	   /* the main one */
+	struct loop *loop;	     /* the main one */
 	struct iothreads *iothreads; /* for iothread_new(); NULL: each starts at once */
-	const char *vm_name;	   /* NULL: none was given */
-	bool new_macs;		   /* a saved MAC address is not to be taken over */
-	unsigned *needs; /* enum virtio_needs; NULL: nobody wants to know */
-	struct chardevs *chardevs; /* who hears of console output and keys */
+	const char *vm_name;	     /* NULL: none was given */
+	bool new_macs;		     /* a saved MAC address is not to be taken over */
+	unsigned *needs;	     /* enum virtio_needs; NULL: nobody wants to know */
+	struct chardevs *chardevs;   /* who hears of console output and keys */
 	int (*add_memory)(const struct virtio_host *host, int fd, uint64_t size, bool ro,
 			  uint64_t *gpa, struct err *err);
 };

@@ -118,7 +118,7 @@ static void for_each(struct vm_devices *devices, const struct loop *main_loop,
 		struct virtio_device *vdev = devices->vdev[i];
 		struct errand errand = { .work.fn = run_errand, .vdev = vdev, .fn = fn };
 
-		if (vdev->loop == main_loop) {
+		if (main_loop == NULL || vdev->loop == main_loop) {
 			fn(vdev);
 			continue;
 		}

@@ -56,8 +56,8 @@ struct sandbox;
 struct vcpus {
 	struct machine *m;
 	const struct sandbox *sandbox; /* what confines the threads */
-	struct loop_work *ended;    /* posted on the machine's loop */
-	struct loop_work *debugged; /* likewise, on KVM_EXIT_DEBUG; NULL: nobody debugs */
+	struct loop_work *ended;       /* posted on the machine's loop */
+	struct loop_work *debugged;    /* likewise, on KVM_EXIT_DEBUG; NULL: nobody debugs */
 	unsigned n;
 	struct vcpu *vcpu; /* [n] */
 	atomic_int want;   /* enum vcpus_want */

@@ -249,14 +249,14 @@ static void plan_sandbox(struct vm *vm)
 		roles |= FILTER_ROLE(connect);
 	if ((vm->needs & VIRTIO_NEEDS_SPAWN) != 0 || vm->user != NULL)
 		roles |= FILTER_ROLE(spawn);
-	vm->sandbox.reason = !vm->own_loop			  ? "the control API"
-			     : vm->user != NULL			  ? "vmm run"
-			     : cfg->dump != NULL		  ? "--dump"
-			     : cfg->save.state != NULL		  ? "--snapshot"
-			     : vm->needs != 0			  ? "a device"
-			     : cfg->serial.to == CHARDEV_SOCKET	  ? "--serial"
-			     : cfg->gdb.to != NULL		  ? "--gdb"
-								  : NULL;
+	vm->sandbox.reason = !vm->own_loop			? "the control API"
+			     : vm->user != NULL			? "vmm run"
+			     : cfg->dump != NULL		? "--dump"
+			     : cfg->save.state != NULL		? "--snapshot"
+			     : vm->needs != 0			? "a device"
+			     : cfg->serial.to == CHARDEV_SOCKET ? "--serial"
+			     : cfg->gdb.to != NULL		? "--gdb"
+								: NULL;
 	if (vm->sandbox.reason != NULL)
 		roles |= FILTER_ROLE(files);
 	vm->sandbox.roles = roles;

@@ -77,7 +77,7 @@ int vm_restore_state(struct vm *vm, struct err *err)
 	if (state_finish(s->st, &none, &len, err) < 0)
 		return err_context(err, "snapshot %s", s->path);
 	/* Of what is loaded, all is quiesced; now those devices are that were made afresh. */
-	vm_devices_quiesce(&vm->devices, vm->loop);
+	vm_devices_quiesce(&vm->devices, NULL);
 	vm->paused = true;
 	if (arch_new_generation(&vm->m, err) < 0 ||
 	    vm_snapshot_is(&vm->last, s->path, s->head.id, err) < 0)

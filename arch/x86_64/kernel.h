@@ -36,11 +36,11 @@ struct kernel_image {
 int kernel_open(const char *path);
 
 /*
- * Load the kernel in file @path (@fd: open already, borrowed; or -1) into guest memory, the rest of which is left alone (memory
- * that the image wants zeroed is zeroed). Every way a file can be wrong (cannot be read,
- * empty, truncated, not a kernel, 32-bit only, another architecture, too old a protocol, no
- * PVH note where PVH was asked for, does not fit into RAM) is one sentence that begins with
- * "kernel PATH: ".
+ * Load the kernel in file @path (@fd: open already, borrowed; or -1) into guest memory, the rest of
+ * which is left alone (memory that the image wants zeroed is zeroed). Every way a file can be wrong
+ * (cannot be read, empty, truncated, not a kernel, 32-bit only, another architecture, too old a
+ * protocol, no PVH note where PVH was asked for, does not fit into RAM) is one sentence that begins
+ * with "kernel PATH: ".
  */
 int kernel_load(struct gmem *mem, const char *path, int fd, enum kernel_entry want,
 		struct kernel_image *image, struct err *err);

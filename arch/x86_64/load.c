@@ -238,16 +238,16 @@ int arch_load(struct machine *m, bool again, struct err *err)
 	int r;
 
 	if (again && a->kernel_fd < 0)
-		return err_set(err, ENOENT, "kernel %s: it was not there when the machine was restored",
-			       kernel);
+		return err_set(err, ENOENT,
+			       "kernel %s: it was not there when the machine was restored", kernel);
 	if (kernel_load(&m->mem, kernel, a->kernel_fd, m->cfg->entry, &image, err) < 0)
 		return -err->code;
 	if (m->cfg->initrd_fd > 0 && initrd_load_fd(&m->mem, m->cfg->initrd_fd, &image,
 						    &boot.initrd, &boot.initrd_size, err) < 0)
 		return -err->code;
 	if (m->cfg->initrd_fd <= 0 && initrd != NULL && again && a->initrd_fd < 0)
-		return err_set(err, ENOENT, "initrd %s: it was not there when the machine was restored",
-			       initrd);
+		return err_set(err, ENOENT,
+			       "initrd %s: it was not there when the machine was restored", initrd);
 	if (m->cfg->initrd_fd <= 0 && initrd != NULL &&
 	    initrd_load(&m->mem, initrd, a->initrd_fd, &image, &boot.initrd, &boot.initrd_size,
 			err) < 0)

@@ -715,9 +715,11 @@ START_TEST(initrd_wrong)
 		       "1099511627776 bytes do not fit beside the kernel into the guest's 64 MiB; "
 		       "give it more memory (--mem) or make the initrd smaller");
 	ck_assert_int_lt(
-		initrd_load(&mem, "/nonexistent", -1, &kernel, &initrd_addr, &initrd_size, &err), 0);
+		initrd_load(&mem, "/nonexistent", -1, &kernel, &initrd_addr, &initrd_size, &err),
+		0);
 	ck_assert_str_eq(err.msg, "initrd /nonexistent: cannot open: No such file or directory");
-	ck_assert_int_lt(initrd_load(&mem, "/usr", -1, &kernel, &initrd_addr, &initrd_size, &err), 0);
+	ck_assert_int_lt(initrd_load(&mem, "/usr", -1, &kernel, &initrd_addr, &initrd_size, &err),
+			 0);
 	ck_assert_str_eq(err.msg, "initrd /usr: is a directory; name the file in it");
 	/* A kernel that lets no initrd be anywhere. */
 	kernel.initrd_max = 0;

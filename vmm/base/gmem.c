@@ -224,6 +224,7 @@ static void forget_source(struct gmem *mem)
 	 */
 	fcntl(mem->source, F_SETLEASE, F_UNLCK);
 	close(mem->source);
+	close(mem->pagemap);
 	mem->mapped = false;
 }
 

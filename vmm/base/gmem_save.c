@@ -12,7 +12,8 @@
  * written to becomes this VM's own. The file must stay as it is: it is under a read lease, like
  * kernels; see gmem.c.
  *
- * #syscalls files: lseek pread64 openat close fcntl mmap madvise
+ * #syscalls: lseek pread64 close fcntl mmap madvise
+ * #syscalls files: openat
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -73,12 +74,17 @@ static void file_data(int fd, uint64_t size, uint64_t *bits)
 			 (end + GMEM_PAGE_SIZE - 1) >> GMEM_PAGE_SHIFT);
 }
 
+static int open_pagemap(void)
+{
+	return open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+}
+
 /* Pages that this process has of its own. */
 static int written(const struct gmem *mem, uint64_t *bits, struct err *err)
 {
 	uint64_t entry[PM_ENTRIES], pages = mem->size >> GMEM_PAGE_SHIFT;
 	uint64_t first = (uintptr_t)mem->base >> GMEM_PAGE_SHIFT;
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC), r = 0;
+	int fd = mem->mapped ? mem->pagemap : open_pagemap(), r = 0;
 
 	if (fd < 0)
 		return err_sys(err, errno, "memory: cannot open /proc/self/pagemap");
@@ -91,7 +97,8 @@ static int written(const struct gmem *mem, uint64_t *bits, struct err *err)
 			    (entry[i] & (PM_PRESENT | PM_FILE)) == PM_PRESENT)
 				set_bits(bits, n + i, n + i + 1);
 	}
-	close(fd);
+	if (!mem->mapped)
+		close(fd);
 	return r < 0 ? err_context(err, "memory: /proc/self/pagemap") : 0;
 }
 
@@ -161,9 +168,12 @@ int gmem_init_file(struct gmem *mem, const struct gmem_config *cfg, int fd, stru
 	mem->size = cfg->size;
 	mem->track = cfg->track;
 	mem->source = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-	mem->mapped = mem->source >= 0;
-	if (!mem->mapped)
+	if (mem->source < 0)
 		return err_sys(err, errno, "memory");
+	mem->pagemap = open_pagemap();
+	mem->mapped = true;
+	if (mem->pagemap < 0)
+		return err_sys(err, errno, "memory: cannot open /proc/self/pagemap");
 	/* EACCES: not our file; EAGAIN: somebody has it open for writing. Nothing to be done. */
 	(void)fcntl(mem->source, F_SETLEASE, F_RDLCK);
 	mem->thp = cfg->huge == GMEM_HUGE_THP;

@@ -30,8 +30,8 @@ struct iothread {
 	pthread_t thread;
 	bool running;
 	char name[IOTHREAD_NAME_MAX];
-	struct iothreads *all;	/* or NULL */
-	struct iothread *next;	/* of all */
+	struct iothreads *all; /* or NULL */
+	struct iothread *next; /* of all */
 	struct iothread_begin *begin;
 	struct err *err; /* of the beginning */
 	int result;

@@ -46,7 +46,7 @@
 #define FILTER_ARCH AUDIT_ARCH_RISCV64
 #endif
 
-#define PROGRAM_MAX 1024
+#define PROGRAM_MAX  1024
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 /* glibc's pthread_create(). */
@@ -213,6 +213,8 @@ static void make(struct program *p, unsigned roles, uint32_t otherwise)
 			put_fcntl(p, otherwise);
 		else if (nr == SYS_clone3) /* flags in memory: the C library then takes clone(2) */
 			put_if(p, nr, SECCOMP_RET_ERRNO | ENOSYS);
+		else if (nr == SYS_io_uring_setup) /* not a restricted one: threads then */
+			put_if(p, nr, SECCOMP_RET_ERRNO | EPERM);
 		else if (c < nchecks)
 			put_checked(p, &checks[c], otherwise);
 		else

@@ -189,8 +189,9 @@ int sandbox_enter(struct sandbox *sb, struct err *err)
 			       "the root cannot be empty",
 			       sb->reason);
 	if (sb->reason != NULL)
-		log_info("the sandbox has no empty root: %s opens files by name while the guest runs",
-			 sb->reason);
+		log_info(
+			"the sandbox has no empty root: %s opens files by name while the guest runs",
+			sb->reason);
 	close_inherited(sb);
 	if (setrlimit(RLIMIT_CORE, &none) < 0)
 		return err_sys(err, errno, "cannot forbid core dumps");

@@ -21,9 +21,9 @@ enum sandbox_mode {
 struct sandbox {
 	int mode;
 	bool no_filter;
-	unsigned roles;	      /* FILTER_ROLE()s of the main thread */
-	const char *reason;   /* for files, a word for a person; NULL: no files are opened */
-	int keep;	      /* an inherited descriptor that is used, -1: none */
+	unsigned roles;	    /* FILTER_ROLE()s of the main thread */
+	const char *reason; /* for files, a word for a person; NULL: no files are opened */
+	int keep;	    /* an inherited descriptor that is used, -1: none */
 	bool entered;
 };
 

@@ -40,6 +40,8 @@
  * Threat: state files may be forged, to attack who restores them. All sizes are bounded by the
  * size of the file, and names are only opened for reading; but whoever can choose a configuration
  * can name any file of the user's as a disk, as with --config.
+ *
+ * #syscalls files: openat newfstatat fstat pread64 read lseek close
  */
 #include <errno.h>
 #include <fcntl.h>
