@@ -41,6 +41,7 @@ struct arch_machine {
 	struct port_dev pvpanic;
 	struct i8042 i8042;
 	struct port_dev debugexit;
+	struct boot_timer boottimer;
 	struct machine_virtio virtio;
 	struct kvm_cpuid2 *cpuid; /* the template all vCPUs start from */
 	uint8_t phys_bits;	  /* width of guest physical addresses */
