@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include "devices/bus.h"
 #include "devices/irq.h"
+#include "devices/misc.h"
 #include "devices/serial.h"
 #include "vmm/base/err.h"
 #include "vmm/base/gmem.h"
@@ -54,6 +55,7 @@ struct machine_config {
 	bool pit;	  /* x86: legacy interrupt controllers and timer */
 	bool serial;	  /* there is a serial port */
 	bool debug_exit;  /* x86: port that ends the VM with a status */
+	bool boot_timer;  /* a place in memory where the guest says that it has booted */
 	int transport;	  /* enum machine_transport */
 	unsigned nvirtio; /* arch_add_virtio() will be called that often, at most */
 };
@@ -72,6 +74,7 @@ struct machine {
 	const struct machine_config *cfg;
 	struct loop *loop;	       /* serves the devices made here */
 	struct machine_events *events; /* where devices report to */
+	struct boot_time begun;	       /* when this was; with cfg->boot_timer only */
 	struct chardev_back *console;  /* the host's end of the serial port */
 	struct kvm kvm;
 	struct gmem mem;

@@ -523,6 +523,7 @@ static int init(struct vhost_user *vu, const struct vhost_user_config *cfg, unsi
 	vu->path = strdup(cfg->path != NULL ? cfg->path : "");
 	if (vu->path == NULL)
 		return err_sys(err, ENOMEM, "vhost-user");
+	vu->vdev.untimed = ~0ULL; /* the few chains that we see say nothing of the device */
 	r = gmem_share(host->mem, err);
 	if (r == 0)
 		r = virtio_init(&vu->vdev, &vu->ops, host, host->loop, nqueues,

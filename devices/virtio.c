@@ -22,6 +22,11 @@
  * An offloaded queue is served by the host's kernel: the loop does not watch its kick eventfd,
  * and a notification that comes by exit nevertheless is passed on to it.
  *
+ * How long chains take, from pop to push, is counted here for all devices, and the clock is read
+ * for batches and not for chains. A batch begins with the first pop or push and ends with an
+ * interrupt, or with the kick. The driver hears of what was done at once when the batch
+ * ends: that is how long it took.
+ *
  * Queues start at DRIVER_OK, not before: the features decide how a ring is read, and the
  * rings must be good when the device goes live. What the driver gets wrong, there or later,
  * ends in virtio_fail().
@@ -219,6 +224,29 @@ static void earn_ioeventfd(struct virtio_queue *queue)
 	queue->no_ioeventfd = set_ioeventfd(queue, true) < 0;
 }
 
+static void count_latency(struct virtio_device *vdev, uint64_t ns, unsigned n)
+{
+	uint64_t us = ns / 1000;
+	unsigned bucket = us > 1 ? 63U - (unsigned)__builtin_clzll(us) : 0;
+
+	vdev->counters.latency[bucket < VIRTIO_BUCKETS ? bucket : VIRTIO_BUCKETS - 1] += n;
+}
+
+static uint64_t batch_begun(struct virtio_device *vdev)
+{
+	if (vdev->now == 0)
+		vdev->now = loop_now_ns();
+	return vdev->now;
+}
+
+void virtio_end_batch(struct virtio_device *vdev)
+{
+	if (vdev->at_once > 0)
+		count_latency(vdev, loop_now_ns() - vdev->now, vdev->at_once);
+	vdev->at_once = 0;
+	vdev->now = 0;
+}
+
 static void serve_kick(struct virtio_queue *queue)
 {
 	struct virtio_device *vdev = queue->vdev;
@@ -233,6 +261,7 @@ static void serve_kick(struct virtio_queue *queue)
 		earn_ioeventfd(queue);
 	vdev->counters.kicks++;
 	vdev->ops->kick(vdev, (unsigned)(queue - vdev->queue));
+	virtio_end_batch(vdev);
 }
 
 static void virtio_work(struct loop_work *work)
@@ -336,8 +365,12 @@ bool virtio_pop(struct virtio_device *vdev, unsigned q, struct virtqueue_chain *
 	r = virtqueue_pop(vq, chain, iov);
 	if (r < 0)
 		virtio_fail(vdev, "queue %u: %s", q, vq->broken);
-	vdev->counters.chains += r > 0;
-	return r > 0;
+	if (r <= 0)
+		return false;
+	vdev->counters.chains++;
+	if ((vdev->untimed >> q & 1) == 0)
+		chain->at = batch_begun(vdev);
+	return true;
 }
 
 void virtio_push(struct virtio_device *vdev, unsigned q, const struct virtqueue_chain *chain)
@@ -348,6 +381,12 @@ void virtio_push(struct virtio_device *vdev, unsigned q, const struct virtqueue_
 		return;
 	vdev->counters.in_bytes += chain->writable.done;
 	vdev->counters.out_bytes += chain->readable.done;
+	if (chain->at != 0) {
+		if (chain->at == batch_begun(vdev))
+			vdev->at_once++;
+		else
+			count_latency(vdev, vdev->now - chain->at, 1);
+	}
 	virtqueue_put(vq, chain->head, (uint32_t)chain->writable.done);
 	virtqueue_publish(vq);
 }
@@ -360,6 +399,7 @@ void virtio_interrupt(struct virtio_device *vdev, unsigned q)
 		vdev->counters.interrupts++;
 		interrupt(vdev, (int)q);
 	}
+	virtio_end_batch(vdev);
 }
 
 void virtio_serve(struct virtio_device *vdev, unsigned q, struct iovec *iov, unsigned budget,

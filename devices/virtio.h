@@ -168,6 +168,8 @@ struct virtio_queue {
 };
 
 #define VIRTIO_BUCKETS 32
+/* What a device with pairs of queues, which begin with that for receiving, has in `untimed`. */
+#define VIRTIO_RX_QUEUES 0x5555555555555555ULL
 
 /* What was counted since the device was made; under its lock. They only go up. */
 struct virtio_counters {
@@ -175,7 +177,8 @@ struct virtio_counters {
 	uint64_t out_bytes, in_bytes; /* from the driver, to it */
 	/* Of requests, where the device has such. */
 	uint64_t reads, writes, flushes, failures, throttled;
-	uint64_t latency[VIRTIO_BUCKETS]; /* [i]: 2^i us up to 2^(i+1); [0]: less, too */
+	/* From pop to push. [i]: 2^i us up to 2^(i+1); [0]: less, too */
+	uint64_t latency[VIRTIO_BUCKETS];
 };
 
 struct virtio_device {
@@ -200,6 +203,9 @@ struct virtio_device {
 	atomic_bool rescanned;	 /* `rescan` is due */
 	bool changed;		 /* `update` is due */
 	struct virtio_counters counters;
+	uint64_t untimed; /* queues whose buffers wait for what may come, by bit: no latencies */
+	uint64_t now;	  /* when the batch under way was begun; 0: not known yet */
+	unsigned at_once; /* chains popped and pushed in it */
 	struct loop_work work;
 };
 
@@ -246,8 +252,10 @@ bool virtio_pop(struct virtio_device *vdev, unsigned q, struct virtqueue_chain *
  * when the device broke meanwhile: the driver gets its buffers back by reset.
  */
 void virtio_push(struct virtio_device *vdev, unsigned q, const struct virtqueue_chain *chain);
-/* Interrupt the driver if it wants that for what was published since. Once per batch. */
+/* Interrupt the driver if it wants that for what was published since. Once, to end a batch. */
 void virtio_interrupt(struct virtio_device *vdev, unsigned q);
+/* End a batch without one, where chains were popped on other occasions than a kick. */
+void virtio_end_batch(struct virtio_device *vdev);
 
 /*
  * The usual `kick` of a device that handles a chain at once: with kicks disabled, pop and
@@ -261,15 +269,6 @@ void virtio_serve(struct virtio_device *vdev, unsigned q, struct iovec *iov, uns
 
 /* There is work in queue @q: kick it as if the driver had. Any thread, lock held or not. */
 void virtio_again(struct virtio_device *vdev, unsigned q);
-
-/* @n requests took @ns. */
-static inline void virtio_count_latency(struct virtio_device *vdev, uint64_t ns, uint64_t n)
-{
-	uint64_t us = ns / 1000;
-	unsigned bucket = us > 1 ? 63U - (unsigned)__builtin_clzll(us) : 0;
-
-	vdev->counters.latency[bucket < VIRTIO_BUCKETS ? bucket : VIRTIO_BUCKETS - 1] += n;
-}
 
 /* The configuration space was changed by the device: tell the driver. */
 void virtio_config_changed(struct virtio_device *vdev);

@@ -426,6 +426,7 @@ static void stats_kick(struct balloon *b, unsigned q)
 			}
 			b->held = true;
 			b->stats_chain = chain;
+			b->stats_chain.at = 0; /* it is kept until we want to know more */
 			read_stats(b);
 		}
 		virtio_interrupt(&b->vdev, q);

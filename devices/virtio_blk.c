@@ -106,10 +106,6 @@ static void answer(struct blk_req *req, uint8_t status)
 		virtio_push(&blk->vdev, req->q, &req->chain);
 		blk->interrupts |= 1ULL << req->q;
 		blk->vdev.counters.failures += status != VIRTIO_BLK_S_OK;
-		if (req->at == blk->now)
-			blk->at_once++;
-		else
-			virtio_count_latency(&blk->vdev, blk->now - req->at, 1);
 	}
 	req_put(req);
 }
@@ -288,7 +284,6 @@ static bool begin(struct blk_req *req)
 		bytes = out->left;
 	if (!admit(blk, bytes))
 		return false;
-	req->at = blk->now;
 	req->data = 0;
 	req->nranges = req->range = 0;
 	req->io.niov = 0;
@@ -340,17 +335,6 @@ static bool take(struct blk *blk, unsigned q)
 	return true;
 }
 
-/*
- * The driver hears of what is done at once when the whole batch is begun: that is how long it took.
- * So the clock is read for batches, and not for requests.
- */
-static void count_at_once(struct blk *blk)
-{
-	if (blk->at_once > 0)
-		virtio_count_latency(&blk->vdev, loop_now_ns() - blk->now, blk->at_once);
-	blk->at_once = 0;
-}
-
 static void blk_kick(struct virtio_device *vdev, unsigned q)
 {
 	struct virtqueue *vq = virtio_vq(vdev, q);
@@ -361,12 +345,10 @@ static void blk_kick(struct virtio_device *vdev, unsigned q)
 		return;
 	do {
 		virtqueue_disable_kicks(vq);
-		blk->now = loop_now_ns();
 		while (n < KICK_BUDGET && !blk->throttled && take(blk, q))
 			n++;
 		disk_run(blk->disk);
 		blk_interrupt(blk);
-		count_at_once(blk);
 		if (!virtio_live(vdev))
 			return;
 		if (blk->throttled) {
@@ -385,7 +367,6 @@ void blk_ready(void *owner)
 	struct blk *blk = owner;
 
 	pthread_mutex_lock(&blk->vdev.lock);
-	blk->now = loop_now_ns();
 	disk_run(blk->disk);
 	blk_interrupt(blk);
 	pthread_mutex_unlock(&blk->vdev.lock);
@@ -403,6 +384,7 @@ static void unthrottle(struct loop_timer *timer)
 	/* The first may use up what there is; the others then go on waiting. */
 	for (; waiting != 0; waiting &= waiting - 1)
 		blk_kick(&blk->vdev, (unsigned)__builtin_ctzll(waiting));
+	virtio_end_batch(&blk->vdev);
 	pthread_mutex_unlock(&blk->vdev.lock);
 }
 

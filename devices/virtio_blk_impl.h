@@ -21,7 +21,6 @@ struct blk_req {
 	struct blk *blk;
 	struct blk_req *next; /* in the list of free ones */
 	unsigned q;
-	uint64_t at; /* when its batch was begun */
 	size_t data; /* READ: bytes of it */
 	struct disk_req io;
 	unsigned nranges, range;
@@ -47,8 +46,6 @@ struct blk {
 	char serial[VIRTIO_BLK_ID_BYTES];
 	struct virtio_blk_config config;
 
-	uint64_t now;	     /* when what is being done was begun */
-	unsigned at_once;    /* requests of this batch that are done already */
 	uint64_t interrupts; /* queues to be announced, by bit */
 	bool dropping;	     /* being reset: what ends is not pushed */
 	bool size_changed;   /* between saving and loading */

@@ -634,6 +634,7 @@ static int console_init(struct console *con, const struct console_options *optio
 	con->port = calloc(n, sizeof(*con->port));
 	if (con->port == NULL)
 		return err_set(err, ENOMEM, "no memory for %u consoles", n);
+	con->vdev.untimed = VIRTIO_RX_QUEUES;
 	if (virtio_init(&con->vdev, ops, host, host->loop, many ? 2 * n + 2 : 2, QUEUE_SIZE,
 			&con->config, sizeof(con->config), err) < 0)
 		return -err->code;

@@ -524,6 +524,7 @@ struct net *net_new(const struct net_options *opt, unsigned index, const struct 
 	init_limit(&net->rx_limit, opt, net_rx_time);
 	init_limit(&net->tx_limit, opt, net_tx_time);
 	net->vdev.features = features(net, opt);
+	net->vdev.untimed = VIRTIO_RX_QUEUES;
 	if (opt->iothread) {
 		snprintf(thread, sizeof(thread), "net%u", index);
 		net->io = iothread_new(host->iothreads, thread, NULL, err);

@@ -307,6 +307,7 @@ static struct virtio_device *vsock_create(const void *items, unsigned n, unsigne
 	vs->cid = opt->cid;
 	vs->config.guest_cid = opt->cid;
 	vs->listening.fd = -1;
+	vs->vdev.untimed = 1 << VSOCK_RX | 1 << VSOCK_EVENT;
 	if (virtio_init(&vs->vdev, &vsock_ops, host, host->loop, VSOCK_QUEUES, VSOCK_QUEUE_SIZE,
 			&vs->config, sizeof(vs->config), err) < 0)
 		goto fail;

@@ -58,6 +58,8 @@ struct virtqueue_cursor {
 /* One chain of descriptors the driver made available. */
 struct virtqueue_chain {
 	uint16_t head;
+	uint64_t at; /* virtio.c: when its batch was begun, ns; 0: how long it takes is not counted
+		      */
 	struct virtqueue_cursor readable; /* what the driver says */
 	struct virtqueue_cursor writable; /* where it wants the answer; .done is the used length */
 };

@@ -175,6 +175,7 @@ static const struct opt_key serial_keys[] = { CHARDEV_KEYS(0, serial_names), { 0
 FLAG_KEYS(acpi_keys, "on", "describe the machine by ACPI tables");
 FLAG_KEYS(pit_keys, "off", "add the legacy timer and interrupt controllers");
 FLAG_KEYS(debug_exit_keys, "off", "let a write to port 0xf4 end the VM");
+FLAG_KEYS(boot_timer_keys, "off", "let a write to address 0xc0000000 tell that the guest has booted");
 FLAG_KEYS(reboot_keys, "on", "reboot in place when the guest asks");
 FLAG_KEYS(verbose_keys, "off", "say more about what is done");
 FLAG_KEYS(dry_run_keys, "off", "check everything and print the configuration");
@@ -238,6 +239,11 @@ static const struct opt machine_options[] = {
 	  .offset = CONFIG(machine.debug_exit),
 	  .help = "A byte written to port 0xf4 ends the VM with that exit status; for test "
 		  "payloads." },
+	{ .name = "boot-timer", .keys = boot_timer_keys, .plain = true,
+	  .offset = CONFIG(machine.boot_timer),
+	  .help = "Firecracker's boot timer: when the guest first writes the byte 123 to address 0xc0000000, a "
+		  "message says how long that is after the VM's start, or after --restore, and how "
+		  "much CPU time went by." },
 };
 
 /* What the guest was told once. With --restore it is what it was. */

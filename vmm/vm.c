@@ -166,6 +166,8 @@ static int build(struct vm *vm, struct err *err)
 	if (make_cmdline(vm, err) < 0)
 		return -err->code;
 	m->cfg = &vm->machine_cfg;
+	if (m->cfg->boot_timer)
+		m->begun = boot_time_now();
 	if (vm->loop == NULL) {
 		vm->own_loop = true;
 		vm->loop = loop_new(err);

@@ -130,6 +130,11 @@ int arch_init_devices(struct machine *m, struct err *err)
 		if (bus_add(&m->pio, &a->debugexit.range, err) < 0)
 			return -err->code;
 	}
+	if (m->cfg->boot_timer) {
+		boottimer_init(&a->boottimer, MAP_BOOT_TIMER, m->begun);
+		if (bus_add(&m->mmio, &a->boottimer.range, err) < 0)
+			return -err->code;
+	}
 	a->pci = pci_new(err);
 	if (a->pci == NULL)
 		return -err->code;

@@ -41,6 +41,7 @@ struct arch_machine {
 	struct port_dev pvpanic;
 	struct i8042 i8042;
 	struct port_dev debugexit;
+	struct boot_timer boottimer;
 	struct machine_virtio virtio;
 	struct kvm_cpuid2 *cpuid; /* the template all vCPUs start from */
 	int kernel_fd, initrd_fd; /* kept for the next boot, when nothing can be opened; -1: none */

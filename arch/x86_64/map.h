@@ -13,8 +13,9 @@
  *	  0x000f0000    MP table (without ACPI)
  *	  0x000ffff0    reset vector
  *	0x00100000  RAM, the kernel among it
- *	0xc0000000  end of low RAM: window for 32-bit PCI memory
- *	  0xc0000000    BARs of virtio devices, until the guest moves them
+ *	0xc0000000  end of low RAM: the boot timer, where Firecracker has it
+ *	0xc0100000  window for 32-bit PCI memory
+ *	  0xc0100000    BARs of virtio devices, until the guest moves them
  *	0xe8000000  PCI Express configuration space (ECAM), one bus
  *	0xe8100000  registers of virtio devices on MMIO, a page each
  *	0xfec00000  I/O APIC
@@ -45,8 +46,9 @@
 #define MAP_RAM_MIN	    (1ULL << 20)
 
 #define MAP_HOLE	 0xc0000000ULL
-#define MAP_MMIO32	 0xc0000000ULL
-#define MAP_MMIO32_SIZE	 0x28000000ULL
+#define MAP_BOOT_TIMER	 0xc0000000ULL
+#define MAP_MMIO32	 0xc0100000ULL
+#define MAP_MMIO32_SIZE	 0x27f00000ULL
 #define MAP_ECAM	 0xe8000000ULL
 #define MAP_VIRTIO_MMIO	 0xe8100000ULL
 #define MAP_IOAPIC	 0xfec00000ULL

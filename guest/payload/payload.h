@@ -41,7 +41,8 @@
 #define LAPIC	     0xfee00000
 #define ECAM	     0xe8000000
 #define ECAM_SIZE    0x100000
-#define MMIO32	     0xc0000000
+#define BOOT_TIMER   0xc0000000
+#define MMIO32	     0xc0100000
 #define SERIAL_GSI   4
 #define VIRTIO_MMIO  0xe8100000 /* a page for each device */
 #define VIRTIO_GSI   16		/* on MMIO: that of the first device */

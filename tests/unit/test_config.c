@@ -94,7 +94,7 @@ START_TEST(defaults)
 	ck_assert_uint_eq(cfg.machine.cpus.cores, 0);
 	ck_assert_uint_eq(cfg.machine.cpus.threads, 0);
 	ck_assert(cfg.machine.acpi && cfg.machine.serial && cfg.reboot);
-	ck_assert(!cfg.machine.pit && !cfg.machine.debug_exit);
+	ck_assert(!cfg.machine.pit && !cfg.machine.debug_exit && !cfg.machine.boot_timer);
 	ck_assert(!cfg.verbose && !cfg.dry_run && !cfg.help);
 	ck_assert_int_eq(cfg.serial.to, CHARDEV_STDIO);
 	ck_assert_ptr_null(cfg.serial.path);
@@ -112,7 +112,7 @@ START_TEST(every_option)
 			 -EINVAL); /* keys after the first need names */
 	ck_assert_int_eq(parse("--kernel=k --initrd i --append a=b,c --entry pvh "
 			       "--mem 2G,hugepages=2M,prefault,merge --cpus 8,sockets=2,threads=2 "
-			       "--serial file,path=log --no-acpi --pit --debug-exit"),
+			       "--serial file,path=log --no-acpi --pit --debug-exit --boot-timer"),
 			 0);
 	ck_assert_str_eq(cfg.machine.initrd, "i");
 	ck_assert_str_eq(cfg.machine.cmdline, "a=b,c");
@@ -126,6 +126,7 @@ START_TEST(every_option)
 	ck_assert_int_eq(cfg.serial.to, CHARDEV_FILE);
 	ck_assert_str_eq(cfg.serial.path, "log");
 	ck_assert(!cfg.machine.acpi && cfg.machine.pit && cfg.machine.debug_exit);
+	ck_assert(cfg.machine.boot_timer);
 
 	ck_assert_int_eq(parse("-k k -i i -a a -m 64 -c 2 -v --no-reboot --timeout 1.5 "
 			       "--hang-timeout 200ms --stop-timeout 2m --serial off"),

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/* pvpanic, keyboard controller, debug exit: what they read as and what they report. */
+/* pvpanic, keyboard controller, debug exit, boot timer: what they read as and what they report. */
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include "devices/misc.h"
 #include "tests/unit/device_util.h"
+#include "vmm/base/log.h"
 
 static struct test_events seen;
 
@@ -80,6 +84,42 @@ START_TEST(debugexit)
 }
 END_TEST
 
+START_TEST(boottimer)
+{
+	struct boot_time begun = boot_time_now();
+	int fd = memfd_create("log", MFD_CLOEXEC);
+	unsigned long long us, ms, cpu_us, cpu_ms;
+	struct boot_timer timer;
+	char line[200] = "";
+
+	begun.wall_us -= 2345678;
+	begun.cpu_us -= 1234567;
+	log_set_fd(fd);
+	boottimer_init(&timer, 0xc0000000, begun);
+	ck_assert_uint_eq(timer.range.base, 0xc0000000);
+	ck_assert_uint_eq(timer.range.len, 1);
+	ck_assert_uint_eq(dev_read(&timer.range, 0, 1), 0);
+	for (unsigned value = 0; value < 256; value++)
+		if (value != 123)
+			dev_write(&timer.range, 0, value, 1);
+	ck_assert_int_eq(lseek(fd, 0, SEEK_CUR), 0);
+	for (int i = 0; i < 1000; i++)
+		dev_write(&timer.range, 0, 123, 1);
+	log_set_fd(2);
+	ck_assert_int_gt(pread(fd, line, sizeof(line) - 1, 0), 0);
+	ck_assert_int_eq(sscanf(line,
+				"vmm: Guest-boot-time = %llu us %llu ms, %llu CPU us %llu CPU ms\n",
+				&us, &ms, &cpu_us, &cpu_ms),
+			 4);
+	ck_assert_ptr_eq(strchr(line, '\n'), line + strlen(line) - 1);
+	ck_assert_uint_ge(us, 2345678);
+	ck_assert_uint_eq(ms, us / 1000);
+	ck_assert_uint_ge(cpu_us, 1234567);
+	ck_assert_uint_eq(cpu_ms, cpu_us / 1000);
+	close(fd);
+}
+END_TEST
+
 /* Without anybody to report to nothing happens. */
 START_TEST(nobody)
 {
@@ -98,6 +138,7 @@ int main(void)
 	tcase_add_test(tc, pvpanic);
 	tcase_add_test(tc, i8042);
 	tcase_add_test(tc, debugexit);
+	tcase_add_test(tc, boottimer);
 	tcase_add_test(tc, nobody);
 	suite_add_tcase(suite, tc);
 	return test_run(suite);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The device model: status, features, kicks, eventfds, failure, reset, state, threads. */
+/* The device model: status, features, kicks, latencies, eventfds, failure, reset, state, threads.
+ */
 #include <errno.h>
+#include <unistd.h>
 #include "device_util.h"
 #include "virtio_driver.h"
 #include "vmm/base/iothread.h"
@@ -631,6 +633,57 @@ START_TEST(test_offload_without)
 }
 END_TEST
 
+/* How many chains took at least 2^@from us, and less than 2^@to. */
+static uint64_t took(unsigned from, unsigned to)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = from; i < to; i++)
+		n += e.vdev.counters.latency[i];
+	return n;
+}
+
+START_TEST(test_latencies)
+{
+	driver_start(&d, 0);
+	driver_run(&d);
+	for (unsigned i = 0; i < 4; i++)
+		whisper(0, "at once");
+	driver_kick(&d, 0);
+	driver_run(&d);
+	ck_assert_uint_eq(driver_latencies(&d), 4);
+	while (driver_used(&d, 0, NULL, NULL))
+		;
+	/* One that takes 100 ms, for the last 50 of which there is another batch. */
+	e.hold = true;
+	whisper(0, "later");
+	driver_notify(&d, 0);
+	driver_run(&d);
+	ck_assert(e.holding);
+	usleep(50000);
+	say(1, "in between");
+	ck_assert_uint_eq(driver_latencies(&d), 5);
+	ck_assert_uint_eq(took(15, VIRTIO_BUCKETS), 0); /* 33 ms */
+	usleep(50000);
+	virtio_quiesce(&e.vdev);
+	ck_assert_uint_eq(driver_latencies(&d), 6);
+	ck_assert_uint_eq(took(16, VIRTIO_BUCKETS), 1); /* 66 ms */
+	e.hold = false;
+	virtio_resume(&e.vdev);
+	/* What is not to be timed, and what never comes back. */
+	e.vdev.untimed = 1 << 1;
+	say(1, "whenever");
+	e.hold = true;
+	whisper(0, "never");
+	driver_notify(&d, 0);
+	driver_run(&d);
+	driver_set_status(&d, 0);
+	driver_start(&d, 0);
+	driver_run(&d);
+	ck_assert_uint_eq(driver_latencies(&d), 6);
+}
+END_TEST
+
 START_TEST(test_quiesce)
 {
 	uint32_t len;
@@ -895,6 +948,7 @@ int main(void)
 	tcase_add_test(tc, test_eventfd);
 	tcase_add_test(tc, test_offload);
 	tcase_add_test(tc, test_offload_without);
+	tcase_add_test(tc, test_latencies);
 	tcase_add_test(tc, test_quiesce);
 	tcase_add_test(tc, test_saved);
 	tcase_add_test(tc, test_loaded_lies);

@@ -513,6 +513,8 @@ START_TEST(statistics)
 	ck_assert_uint_eq(stats.known, 1 << 4 | 1 << 15);
 	ck_assert_uint_eq(stats.value[BALLOON_FREE], 4);
 	ck_assert_uint_eq(stats.value[BALLOON_DIRECT_RECLAIMS], 9);
+	ck_assert_uint_eq(driver_latencies(&d),
+			  1); /* of what came back unread, not of what is kept */
 }
 END_TEST
 

@@ -461,6 +461,7 @@ START_TEST(full_queue)
 		driver_wait(&d, 0, NULL, NULL);
 		seen++;
 	}
+	ck_assert_uint_eq(driver_latencies(&d), 80);
 	for (unsigned i = 0; i < 80; i++) {
 		ck_assert_uint_eq(status_of(&r[i]), VIRTIO_BLK_S_OK);
 		ck_assert_uint_eq(*(uint8_t *)driver_ptr(&d, r[i].data, 1), i);

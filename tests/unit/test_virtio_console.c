@@ -199,6 +199,7 @@ START_TEST(single)
 	driver_wait(&d, 0, NULL, &len);
 	ck_assert_uint_eq(len, 2);
 	ck_assert_mem_eq(driver_ptr(&d, in, 2), "ng", 2);
+	ck_assert_uint_eq(driver_latencies(&d), 1); /* of output */
 	close(fd);
 }
 END_TEST

@@ -107,6 +107,7 @@ START_TEST(init)
 	ck_assert_uint_eq(c.flags & ~(uint64_t)FC_INIT_FLAGS, 0);
 	ck_assert_int_gt(fc_init_with(&c, 7, 31, 0), 0);
 	ck_assert_uint_eq(c.flags & ~(uint64_t)FUSE_INIT_EXT, 0);
+	ck_assert_uint_eq(driver_latencies(&c.d), 2);
 }
 END_TEST
 

@@ -294,6 +294,7 @@ START_TEST(send_blocked)
 	while (driver_used(&d, TXQ, NULL, NULL))
 		used++;
 	ck_assert_uint_eq(used, n);
+	ck_assert_uint_eq(driver_latencies(&d), n);
 	ck_assert_uint_eq(net->stats.tx_dropped, 0);
 	ck_assert(!watched(0, EPOLLOUT));
 }
@@ -323,6 +324,7 @@ START_TEST(receive_whole)
 				 100);
 	}
 	ck_assert_uint_eq(net->stats.rx, 4);
+	ck_assert_uint_eq(driver_latencies(&d), 0);
 	ck_assert_uint_ge(d.queue[RXQ].interrupts, 1);
 }
 END_TEST

@@ -189,6 +189,7 @@ START_TEST(flushes)
 			ck_assert_uint_eq(answer_at(to[i]), i == 7);
 	}
 	ck_assert_uint_gt(atomic_load(&d.queue[0].interrupts), 0);
+	ck_assert_uint_eq(driver_latencies(&d), 152);
 }
 END_TEST
 

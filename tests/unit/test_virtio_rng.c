@@ -78,6 +78,7 @@ START_TEST(fills)
 	ck_assert_uint_eq(len, 300);
 	check_random(across, 100);
 	check_random(DRIVER_RAM, 200);
+	ck_assert_uint_eq(driver_latencies(&d), 2);
 }
 END_TEST
 

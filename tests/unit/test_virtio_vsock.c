@@ -56,6 +56,8 @@ START_TEST(host_to_guest)
 	send_op(&b, 52, host, VIRTIO_VSOCK_OP_RST, 0);
 	ck_assert_uint_eq(conns(), 0);
 	expect_none(&b);
+	ck_assert_uint_eq(driver_latencies(&b.d),
+			  3); /* of packets sent: a response, data, a reset */
 }
 END_TEST
 

@@ -74,6 +74,18 @@ struct driver {
 	struct driver_queue queue[VIRTIO_QUEUES_MAX];
 };
 
+/* Of how many chains was it counted how long they took? */
+static inline uint64_t driver_latencies(struct driver *d)
+{
+	uint64_t n = 0;
+
+	pthread_mutex_lock(&d->vdev->lock); /* the batch is over then */
+	for (unsigned i = 0; i < VIRTIO_BUCKETS; i++)
+		n += d->vdev->counters.latency[i];
+	pthread_mutex_unlock(&d->vdev->lock);
+	return n;
+}
+
 /* --- The transport --- */
 
 static inline void driver_on_interrupt(struct virtio_transport *t, int q)
