@@ -24,9 +24,9 @@
  * (the owner's lock). The kernel may need the starter's thread for a moment to complete one;
  * that works also while it sleeps.
  *
- * #syscalls main io share: io_uring_enter read write preadv2 pwritev2 fdatasync fsync fallocate
- * poll futex
- * #syscalls files: io_uring_setup io_uring_register clone clone3 rseq set_robust_list pipe2
+ * #syscalls main vcpu io share: io_uring_enter read write preadv2 pwritev2 fdatasync fsync
+ * fallocate poll futex #syscalls files: io_uring_setup io_uring_register clone clone3 rseq
+ * set_robust_list pipe2
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -34,7 +34,7 @@
  * Limits: no feature bits from 64 on, no reset of single queues (VIRTIO_F_RING_RESET), no
  * legacy drivers (without VERSION_1).
  *
- * #syscalls main vcpu io: futex eventfd2 read write close epoll_ctl
+ * #syscalls main vcpu io share: futex eventfd2 read write close epoll_ctl
  */
 #include <errno.h>
 #include <stdarg.h>

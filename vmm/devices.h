@@ -34,7 +34,8 @@ void vm_devices_destroy(struct vm_devices *devices);
 
 /*
  * Finish what is in flight and take up nothing more; on with it. Each device on the thread of its
- * loop, which is waited for; all on this one with @main_loop NULL, while no other runs. vCPUs stopped.
+ * loop, which is waited for; all on this one with @main_loop NULL, while no other runs. vCPUs
+ * stopped.
  */
 void vm_devices_quiesce(struct vm_devices *devices, struct loop *main_loop);
 void vm_devices_resume(struct vm_devices *devices, struct loop *main_loop);

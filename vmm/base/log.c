@@ -10,7 +10,7 @@
  * room for one line may both be told that there is room; the second then waits in
  * write(2) until the reader reads.
  *
- * #syscalls main vcpu io: write ppoll clock_gettime
+ * #syscalls main vcpu io share: write ppoll clock_gettime
  */
 #include <errno.h>
 #include <poll.h>

@@ -11,6 +11,7 @@
  * user of this host.
  *
  * #syscalls: accept4 read write close
+ * #syscalls: setsockopt fcntl sendto recvfrom
  */
 #include <arpa/inet.h>
 #include <errno.h>
