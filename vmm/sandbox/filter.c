@@ -28,6 +28,7 @@
 #include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -191,10 +192,62 @@ static void put_fcntl(struct program *p, uint32_t otherwise)
 	ret(p, otherwise);
 }
 
-static void make(struct program *p, unsigned roles, uint32_t otherwise)
+/*
+ * Calls that are allowed as they are: nr[from ... to), ascending, by halves. Not for the calls, which
+ * do not run through it: when a filter is set, Linux runs it once for each call there is.
+ */
+static void put_plain(struct program *p, const uint32_t *nr, size_t from, size_t to,
+		      uint32_t otherwise)
+{
+	size_t middle = from + (to - from) / 2;
+	unsigned at = p->n;
+
+	if (to - from <= 4) {
+		for (size_t i = from; i < to; i++)
+			put_if(p, nr[i], SECCOMP_RET_ALLOW);
+		ret(p, otherwise);
+		return;
+	}
+	put(p, BPF_JMP | BPF_JGE | BPF_K, nr[middle], 0, 1);
+	put(p, BPF_JMP | BPF_JA, 0, 0, 0); /* over the lower half: filled in below */
+	put_plain(p, nr, from, middle, otherwise);
+	if (p->n <= PROGRAM_MAX)
+		p->code[at + 1].k = p->n - at - 2;
+	put_plain(p, nr, middle, to, otherwise);
+}
+
+static int by_number(const void *a, const void *b)
+{
+	const uint32_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+/* Does a call have a rule of its own? Then it is put here. */
+static bool put_special(struct program *p, uint32_t nr, uint32_t otherwise)
 {
 	struct check checks[16];
-	size_t nchecks = make_checks(checks);
+	size_t n = make_checks(checks), i = 0;
+
+	while (i < n && checks[i].nr != nr)
+		i++;
+	if (i < n)
+		put_checked(p, &checks[i], otherwise);
+	else if (nr == SYS_fcntl)
+		put_fcntl(p, otherwise);
+	else if (nr == SYS_clone3) /* flags in memory: the C library then takes clone(2) */
+		put_if(p, nr, SECCOMP_RET_ERRNO | ENOSYS);
+	else if (nr == SYS_io_uring_setup) /* not a restricted one: threads then */
+		put_if(p, nr, SECCOMP_RET_ERRNO | EPERM);
+	else
+		return false;
+	return true;
+}
+
+static void make(struct program *p, unsigned roles, uint32_t otherwise)
+{
+	uint32_t plain[COUNT(syscalls)];
+	size_t n = 0;
 
 	load(p, offsetof(struct seccomp_data, arch));
 	put(p, BPF_JMP | BPF_JEQ | BPF_K, FILTER_ARCH, 1, 0);
@@ -203,24 +256,12 @@ static void make(struct program *p, unsigned roles, uint32_t otherwise)
 	put_ioctl(p, roles, otherwise);
 	for (size_t i = 0; i < COUNT(syscalls); i++) {
 		uint32_t nr = syscalls[i].value;
-		size_t c = 0;
 
-		if (!first_of(syscalls, i, roles) || nr == SYS_ioctl)
-			continue;
-		while (c < nchecks && checks[c].nr != nr)
-			c++;
-		if (nr == SYS_fcntl)
-			put_fcntl(p, otherwise);
-		else if (nr == SYS_clone3) /* flags in memory: the C library then takes clone(2) */
-			put_if(p, nr, SECCOMP_RET_ERRNO | ENOSYS);
-		else if (nr == SYS_io_uring_setup) /* not a restricted one: threads then */
-			put_if(p, nr, SECCOMP_RET_ERRNO | EPERM);
-		else if (c < nchecks)
-			put_checked(p, &checks[c], otherwise);
-		else
-			allow_if(p, nr);
+		if (nr != SYS_ioctl && first_of(syscalls, i, roles) && !put_special(p, nr, otherwise))
+			plain[n++] = nr;
 	}
-	ret(p, otherwise);
+	qsort(plain, n, sizeof(plain[0]), by_number);
+	put_plain(p, plain, 0, n, otherwise);
 }
 
 int filter_enter(unsigned roles, bool log_only, struct err *err)

@@ -24,7 +24,7 @@ struct sandbox {
 	unsigned roles;	    /* FILTER_ROLE()s of the main thread */
 	const char *reason; /* for files, a word for a person; NULL: no files are opened */
 	int keep;	    /* an inherited descriptor that is used, -1: none */
-	bool entered;
+	bool entered, root;   /* sandbox_enter() was called; by root */
 };
 
 /*
