@@ -73,6 +73,8 @@ void fs_free(struct fs *fs);
 
 /* Once, on the thread that will serve it: see fs_open.c. 0 or -code. */
 int fs_setup(struct fs *fs, struct err *err);
+/* Can the rest of the host be reached from what it holds open, by whoever takes it over? */
+bool fs_leads_out(const struct fs *fs);
 /* Watch for completions on @loop. Harmless when watched. 0 or -code. */
 int fs_watch(struct fs *fs, struct loop *loop, struct err *err);
 

@@ -16,6 +16,8 @@
  *   to that very inode whatever happened to its name.
  * - Mount points are crossed only into file systems that hold files (fs_check_kind(), by a list
  *   of those that do): /proc/self/mem is a regular file by its type.
+ * - What is held open is cut off from the rest of the host: the folder and /proc/self/fd are trees
+ *   of their own, so that who takes over the serving thread finds no way up either.
  * - Descriptors are a resource of the whole process. The kernel always gives the lowest free
  *   number, so a number above fs->fd_max says that the process has too many; the guest is told
  *   ENFILE. What is kept back is for the rest of the monitor.
@@ -34,6 +36,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -220,6 +223,22 @@ static void raise_limit(struct fs *fs)
 	fs->fd_max -= fs->fd_max / 4 < FD_RESERVE ? fs->fd_max / 4 : FD_RESERVE;
 }
 
+/*
+ * In place of @fd, what it names as a tree of its own, which is mounted nowhere: there is no way up
+ * from its root, not even "..". Only who may mount can have that; others keep @fd.
+ */
+static int cut_off(struct fs *fs, int fd)
+{
+	int tree = open_tree(fd, "", AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+
+	if (tree < 0) {
+		fs->leads_out = true;
+		return fd;
+	}
+	close(fd);
+	return tree;
+}
+
 static int open_what(struct fs *fs, const char *path, struct err *err)
 {
 	const char *base = strrchr(path, '/');
@@ -231,6 +250,7 @@ static int open_what(struct fs *fs, const char *path, struct err *err)
 	fd = open(path, O_PATH | O_CLOEXEC);
 	if (fd < 0)
 		return err_sys(err, errno, "cannot open it");
+	fd = cut_off(fs, fd);
 	if (statx(fd, "", AT_EMPTY_PATH, FS_STATX, &stx) < 0) {
 		int code = errno;
 
@@ -274,6 +294,7 @@ int fs_open_root(struct fs *fs, const char *path, struct err *err)
 	fs->proc = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fs->proc < 0)
 		return err_sys(err, errno, "cannot open /proc/self/fd");
+	fs->proc = cut_off(fs, fs->proc);
 	return open_what(fs, path, err);
 }
 

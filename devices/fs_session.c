@@ -444,3 +444,8 @@ void fs_free(struct fs *fs)
 		close(fs->file);
 	free(fs);
 }
+
+bool fs_leads_out(const struct fs *fs)
+{
+	return fs->leads_out;
+}

@@ -24,7 +24,7 @@
  * Limits: 128 MiB of records, places of less than PATH_MAX bytes. A mount point that is not shown
  * is known again only as long as it is mounted: when the host has rebooted it is gone.
  *
- * #syscalls share: readlinkat statx fcntl close
+ * #syscalls share files: readlinkat statx fcntl close
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -52,6 +52,7 @@ enum virtio_needs {
 	VIRTIO_NEEDS_CONNECT = 1, /* connects to sockets that have a name */
 	VIRTIO_NEEDS_SPAWN = 2,	  /* starts programs */
 	VIRTIO_NEEDS_REMOVE = 4,  /* removes the sockets it made */
+	VIRTIO_NEEDS_CONTAINMENT = 8, /* holds a folder open from which there is a way up */
 };
 
 struct virtio_host {

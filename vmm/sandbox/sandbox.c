@@ -142,18 +142,14 @@ static bool needs_network(const struct sandbox *sb)
 	return sb->mode != SANDBOX_ON || sb->no_filter || sb->roles != 0;
 }
 
-static int make_namespaces(const struct sandbox *sb, struct err *err)
+/* Namespaces of mounts and, for who is not root, of users. */
+static int part_from_mounts(const struct sandbox *sb, struct err *err)
 {
-	int flags = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
 	uid_t uid = geteuid();
 	gid_t gid = getegid();
 	int r = 0;
 
-	if (needs_network(sb))
-		flags |= CLONE_NEWNET;
-	if (uid != 0)
-		flags |= CLONE_NEWUSER;
-	if (unshare(flags) < 0)
+	if (unshare(CLONE_NEWNS | (uid != 0 ? CLONE_NEWUSER : 0)) < 0)
 		return left_out(sb, "namespaces", errno, err);
 	if (uid != 0)
 		r = map_ids(uid, gid);
@@ -162,10 +158,30 @@ static int make_namespaces(const struct sandbox *sb, struct err *err)
 	/* What is mounted here shall not be seen outside; and pivot_root(2) refuses shared ones. */
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return left_out(sb, "an empty root", errno, err);
-	if (sb->reason != NULL)
-		return 0;
-	r = empty_root();
+	return 0;
+}
+
+static int make_namespaces(const struct sandbox *sb, struct err *err)
+{
+	int flags = CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP, r;
+
+	if (needs_network(sb))
+		flags |= CLONE_NEWNET;
+	r = sb->began ? 0 : part_from_mounts(sb, err);
+	if (r < 0)
+		return r;
+	if (unshare(flags) < 0)
+		return left_out(sb, "namespaces", errno, err);
+	r = sb->reason == NULL ? empty_root() : 0;
 	return r < 0 ? left_out(sb, "an empty root", -r, err) : 0;
+}
+
+int sandbox_begin(struct sandbox *sb, struct err *err)
+{
+	if (sb->mode == SANDBOX_OFF || geteuid() == 0)
+		return 0;
+	sb->began = true;
+	return part_from_mounts(sb, err);
 }
 
 /* --- Privileges --- */
@@ -203,6 +219,12 @@ int sandbox_enter(struct sandbox *sb, struct err *err)
 		log_info(
 			"the sandbox has no empty root: %s opens files by name while the guest runs",
 			sb->reason);
+	if (sb->leads_out) {
+		int r = left_out(sb, "shared folders without a way up", EPERM, err);
+
+		if (r < 0)
+			return r;
+	}
 	close_inherited(sb);
 	if (setrlimit(RLIMIT_CORE, &none) < 0)
 		return err_sys(err, errno, "cannot forbid core dumps");

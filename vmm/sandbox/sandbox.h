@@ -24,9 +24,16 @@ struct sandbox {
 	unsigned roles;	    /* FILTER_ROLE()s of the main thread */
 	const char *reason; /* for files, a word for a person; NULL: no files are opened */
 	int keep;	    /* an inherited descriptor that is used, -1: none */
+	bool leads_out;	      /* a device holds folders from which all of the host can be reached */
+	bool began;	      /* sandbox_begin() made namespaces */
 	bool entered, root;   /* sandbox_enter() was called; by root */
 };
 
+/*
+ * Before anything is opened, and the thread is the only one: for who is not root, the namespaces in
+ * which folders that are opened from here on can be cut off from the rest of the host.
+ */
+int sandbox_begin(struct sandbox *sb, struct err *err);
 /*
  * The thread is the only one, and everything is opened. Descriptors that were inherited are closed;
  * namespaces, an empty root, limits. 0 or -code.
