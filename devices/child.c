@@ -12,8 +12,8 @@
  * nothing but system calls; why it failed comes by a pipe. (posix_spawn() does much the same, but
  * has nothing to ask for a signal at the parent's death.)
  *
- * #syscalls: waitid read close poll
- * #syscalls spawn: pidfd_send_signal vfork execve pipe2 pidfd_open rt_sigaction setpgid prctl
+ * #syscalls: waitid read close poll pidfd_send_signal
+ * #syscalls spawn: vfork execve pipe2 pidfd_open rt_sigaction setpgid prctl
  * #syscalls spawn: getppid dup2 close_range openat
  */
 #include <errno.h>

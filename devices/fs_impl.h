@@ -43,7 +43,7 @@ struct fs {
 	bool acl;	/* POSIX ACLs can be passed on */
 
 	int proc;	 /* /proc/self/fd */
-	bool leads_out; /* by ".." from the root: see fs_open.c */
+	bool leads_out;	 /* by ".." from the root: see fs_open.c */
 	bool own_fs;	 /* the thread has a working folder (it is fs->proc) and umask of its own */
 	mode_t umask;	 /* in force; own_fs only */
 	bool acting;	 /* ids=host: as another user, just now */

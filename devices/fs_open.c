@@ -229,7 +229,8 @@ static void raise_limit(struct fs *fs)
  */
 static int cut_off(struct fs *fs, int fd)
 {
-	int tree = open_tree(fd, "", AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	int tree = open_tree(fd, "",
+			     AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 
 	if (tree < 0) {
 		fs->leads_out = true;

@@ -49,10 +49,11 @@ struct virtio_transport;
  */
 /* What a device does while the guest runs that others do not: bits of virtio_host.needs. */
 enum virtio_needs {
-	VIRTIO_NEEDS_CONNECT = 1, /* connects to sockets that have a name */
-	VIRTIO_NEEDS_SPAWN = 2,	  /* starts programs */
-	VIRTIO_NEEDS_REMOVE = 4,  /* removes the sockets it made */
+	VIRTIO_NEEDS_CONNECT = 1,     /* connects to sockets that have a name */
+	VIRTIO_NEEDS_SPAWN = 2,	      /* starts programs */
+	VIRTIO_NEEDS_REMOVE = 4,      /* removes the sockets it made */
 	VIRTIO_NEEDS_CONTAINMENT = 8, /* holds a folder open from which there is a way up */
+	VIRTIO_NEEDS_USERS = 16,      /* acts for users the guest names */
 };
 
 struct virtio_host {

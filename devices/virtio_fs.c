@@ -294,6 +294,8 @@ static int share_init(struct share *share, const struct share_options *o, unsign
 	share->fs = fs_new(&cfg, share->vdev.name, share_ready, answered_later, share, err);
 	if (share->fs == NULL)
 		return err_context(err, "share %s", o->path);
+	if (o->ids == FS_IDS_HOST)
+		virtio_needs(host, VIRTIO_NEEDS_USERS);
 	if (fs_leads_out(share->fs))
 		virtio_needs(host, VIRTIO_NEEDS_CONTAINMENT);
 	for (unsigned q = 0; q < nqueues; q++) {

@@ -13,6 +13,7 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -214,7 +215,10 @@ static void *vcpu_thread(void *arg)
 {
 	struct vcpu *v = arg;
 	struct err err = ERR_INIT;
+	char name[16];
 
+	snprintf(name, sizeof(name), "vcpu%u", v->index);
+	(void)pthread_setname_np(pthread_self(), name); /* only for people who look */
 	if (sandbox_confine(v->all->sandbox, FILTER_vcpu, &err) < 0) {
 		log_error("vCPU %u: %s", v->index, err.msg);
 		met_its_end(v, VCPU_END_KVM_ERROR);

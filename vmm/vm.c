@@ -166,8 +166,7 @@ static int build(struct vm *vm, struct err *err)
 	vm->sandbox = (struct sandbox){ .mode = vm->cfg->sandbox,
 					.no_filter = vm->cfg->no_seccomp,
 					.keep = vm->cfg->api.fd != 0 ? (int)vm->cfg->api.fd : -1 };
-	if (vm_devices_uses(vm->cfg, VIRTIO_ID_FS) != NULL &&
-	    sandbox_begin(&vm->sandbox, err) < 0)
+	if (vm_devices_uses(vm->cfg, VIRTIO_ID_FS) != NULL && sandbox_begin(&vm->sandbox, err) < 0)
 		return -err->code;
 	if (make_cmdline(vm, err) < 0)
 		return -err->code;
@@ -250,8 +249,10 @@ static void plan_sandbox(struct vm *vm)
 	const struct vm_config *cfg = vm->cfg;
 	unsigned roles = 0;
 
+	vm->sandbox.ram = vm->m.mem.mapped ? vm->m.mem.size : 0;
 	vm->sandbox.leads_out = (vm->needs & VIRTIO_NEEDS_CONTAINMENT) != 0;
-	vm->needs &= ~VIRTIO_NEEDS_CONTAINMENT;
+	vm->sandbox.users = (vm->needs & VIRTIO_NEEDS_USERS) != 0;
+	vm->needs &= ~(VIRTIO_NEEDS_CONTAINMENT | VIRTIO_NEEDS_USERS);
 	if ((vm->needs & VIRTIO_NEEDS_CONNECT) != 0)
 		roles |= FILTER_ROLE(connect);
 	if ((vm->needs & VIRTIO_NEEDS_SPAWN) != 0 || vm->user != NULL)

@@ -51,8 +51,10 @@ static int prepare(struct iothread *io)
 static void *iothread_main(void *arg)
 {
 	struct iothread *io = arg;
-	int rc = io->result = prepare(io);
+	int rc;
 
+	(void)pthread_setname_np(pthread_self(), io->name); /* only for people who look */
+	rc = io->result = prepare(io);
 	sem_post(&io->begun);
 	if (rc < 0)
 		return NULL;
@@ -76,7 +78,6 @@ static int start(struct iothread *io, struct err *err)
 	if (rc != 0)
 		return err_sys(err, rc, "I/O thread %s: cannot create the thread", io->name);
 	io->running = true;
-	(void)pthread_setname_np(io->thread, io->name); /* only for people who look */
 	while (sem_wait(&io->begun) < 0 && errno == EINTR)
 		;
 	sem_destroy(&io->begun);

@@ -193,8 +193,8 @@ static void put_fcntl(struct program *p, uint32_t otherwise)
 }
 
 /*
- * Calls that are allowed as they are: nr[from ... to), ascending, by halves. Not for the calls, which
- * do not run through it: when a filter is set, Linux runs it once for each call there is.
+ * Calls that are allowed as they are: nr[from ... to), ascending, by halves. Not for the calls,
+ * which do not run through it: when a filter is set, Linux runs it once for each call there is.
  */
 static void put_plain(struct program *p, const uint32_t *nr, size_t from, size_t to,
 		      uint32_t otherwise)
@@ -257,7 +257,8 @@ static void make(struct program *p, unsigned roles, uint32_t otherwise)
 	for (size_t i = 0; i < COUNT(syscalls); i++) {
 		uint32_t nr = syscalls[i].value;
 
-		if (nr != SYS_ioctl && first_of(syscalls, i, roles) && !put_special(p, nr, otherwise))
+		if (nr != SYS_ioctl && first_of(syscalls, i, roles) &&
+		    !put_special(p, nr, otherwise))
 			plain[n++] = nr;
 	}
 	qsort(plain, n, sizeof(plain[0]), by_number);

@@ -8,7 +8,7 @@
  *	entered			sandbox_enter(), one thread
  *		inherited descriptors are closed; namespaces of users (who is not root), mounts,
  *		network (where sockets can be made), System V IPC, host names and control groups; an
- *		empty root that cannot be written; no core dumps
+ *		empty root that cannot be written; no core dumps, a limit of memory
  *		must not: open files by name, but for what is said below
  *	confined		sandbox_confine(), each thread
  *		no capabilities, no_new_privs, a filter of system calls of the thread's own
@@ -40,13 +40,14 @@
 #include "vmm/base/log.h"
 #include "vmm/sandbox/sandbox.h"
 
-#define CAP(name) (1ULL << CAP_##name)
+#define MEMORY_MORE (1ULL << 30) /* stacks of threads, mostly, of which little is ever there */
+#define CAP(name)   (1ULL << CAP_##name)
 
 /* For files of any owner; FILES_CAPS are those of who makes files by name. */
 #define FILES_CAPS (CAP(DAC_OVERRIDE) | CAP(DAC_READ_SEARCH))
-#define SHARE_CAPS                                                                                 \
-	(FILES_CAPS | CAP(CHOWN) | CAP(FOWNER) | CAP(FSETID) | CAP(SETUID) | CAP(SETGID) |         \
-	 CAP(MKNOD) | CAP(SETFCAP) | CAP(SYS_ADMIN))
+#define SHARE_CAPS (FILES_CAPS | CAP(CHOWN) | CAP(FOWNER) | CAP(FSETID) | CAP(MKNOD) | CAP(SETFCAP))
+/* For who acts for others. */
+#define USER_CAPS (CAP(SETUID) | CAP(SETGID))
 
 /* What this host cannot do: said, or, if nothing may be left out, an error. */
 static int left_out(const struct sandbox *sb, const char *what, int code, struct err *err)
@@ -204,6 +205,28 @@ static int set_caps(uint64_t caps)
 	return syscall(SYS_capset, &head, data) < 0 ? -errno : 0;
 }
 
+/* --- Limits --- */
+
+/* Address space: what there is, as much again as @ram (a copy of it may be made), and some more. */
+static int limit_memory(uint64_t ram)
+{
+	char text[32] = "";
+	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+	struct rlimit limit;
+
+	if (fd >= 0)
+		close(fd);
+	if (n <= 0 || getrlimit(RLIMIT_AS, &limit) < 0)
+		return -1;
+	limit.rlim_cur =
+		strtoull(text, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) + ram + MEMORY_MORE;
+	if (limit.rlim_cur < limit.rlim_max)
+		limit.rlim_max = limit.rlim_cur;
+	limit.rlim_cur = limit.rlim_max;
+	return setrlimit(RLIMIT_AS, &limit);
+}
+
 int sandbox_enter(struct sandbox *sb, struct err *err)
 {
 	struct rlimit none = { 0, 0 };
@@ -228,6 +251,8 @@ int sandbox_enter(struct sandbox *sb, struct err *err)
 	close_inherited(sb);
 	if (setrlimit(RLIMIT_CORE, &none) < 0)
 		return err_sys(err, errno, "cannot forbid core dumps");
+	if (limit_memory(sb->ram) < 0)
+		return err_sys(err, errno, "cannot limit memory");
 	sb->entered = true;
 	sb->root = geteuid() == 0;
 	return make_namespaces(sb, err);
@@ -244,10 +269,7 @@ int sandbox_confine(const struct sandbox *sb, enum filter_role role, struct err 
 	if (role == FILTER_main && !files && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return err_sys(err, errno, "cannot hide from debuggers");
 	/* Others have those only that came with their namespace. */
-	r = set_caps(!sb->root		     ? 0
-		     : role == FILTER_share ? SHARE_CAPS
-		     : files		     ? FILES_CAPS
-					     : 0);
+	r = set_caps(!sb->root ? 0 : role == FILTER_share ? SHARE_CAPS : files ? FILES_CAPS : 0);
 	if (r < 0)
 		return err_sys(err, -r, "cannot give up privileges");
 	if (sb->no_filter)

@@ -24,9 +24,11 @@ struct sandbox {
 	unsigned roles;	    /* FILTER_ROLE()s of the main thread */
 	const char *reason; /* for files, a word for a person; NULL: no files are opened */
 	int keep;	    /* an inherited descriptor that is used, -1: none */
-	bool leads_out;	      /* a device holds folders from which all of the host can be reached */
-	bool began;	      /* sandbox_begin() made namespaces */
-	bool entered, root;   /* sandbox_enter() was called; by root */
+	uint64_t ram;	    /* bytes that may be copied; 0: they never are */
+	bool users;	    /* a thread that serves a folder acts for the users the guest names */
+	bool leads_out;	    /* a device holds folders from which all of the host can be reached */
+	bool began;	    /* sandbox_begin() made namespaces */
+	bool entered, root; /* sandbox_enter() was called; by root */
 };
 
 /*
