@@ -255,8 +255,7 @@ static void plan_sandbox(struct vm *vm)
 	vm->needs &= ~(VIRTIO_NEEDS_CONTAINMENT | VIRTIO_NEEDS_USERS);
 	if ((vm->needs & VIRTIO_NEEDS_CONNECT) != 0)
 		roles |= FILTER_ROLE(connect);
-	if ((vm->needs & VIRTIO_NEEDS_SPAWN) != 0 || vm->user != NULL)
-		roles |= FILTER_ROLE(spawn);
+	vm->sandbox.spawns = (vm->needs & VIRTIO_NEEDS_SPAWN) != 0 || vm->user != NULL;
 	vm->sandbox.reason = !vm->own_loop			? "the control API"
 			     : vm->user != NULL			? "vmm run"
 			     : cfg->dump != NULL		? "--dump"

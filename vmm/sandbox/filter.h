@@ -5,7 +5,7 @@
 #ifndef VMM_SANDBOX_FILTER_H
 #define VMM_SANDBOX_FILTER_H
 
-#include <stdint.h>
+#include <stdbool.h>
 #include "vmm/base/err.h"
 
 /*
@@ -19,7 +19,6 @@ enum filter_role {
 	FILTER_share,	/* serves a folder of the host */
 	FILTER_files,	/* opens files by name */
 	FILTER_connect, /* makes sockets, and connects to those that have a name */
-	FILTER_spawn,	/* starts programs */
 	FILTER_ROLES,
 };
 

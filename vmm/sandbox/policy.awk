@@ -5,7 +5,8 @@
 #	#ioctls [ROLE...]: REQUEST...
 #
 # ROLE is who calls: main (if none is named), io (I/O threads), vcpu, share (threads that serve a
-# folder), files, connect, spawn (see sandbox.h). Out come lines for filter.c, each once.
+# folder), files, connect (see filter.h); or spawn, which has no filter, as a program that is started
+# would inherit it. Out come lines for filter.c, each once.
 
 match($0, /^ \* #(syscalls|ioctls)[a-z ]*:/) {
 	head = substr($0, RSTART, RLENGTH)
@@ -16,7 +17,7 @@ match($0, /^ \* #(syscalls|ioctls)[a-z ]*:/) {
 	n = split(substr($0, RSTART + RLENGTH), name, " ")
 	for (i = 1; i <= n && name[1] != "none"; i++)
 		for (r = 1; r <= nroles; r++)
-			if (!seen[macro, role[r], name[i]]++)
+			if (role[r] != "spawn" && !seen[macro, role[r], name[i]]++)
 				list[++lines] = macro "(" role[r] ", " name[i] ")"
 }
 

@@ -7,6 +7,7 @@
 #define VMM_SANDBOX_SANDBOX_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include "vmm/base/err.h"
 #include "vmm/sandbox/filter.h"
 
@@ -25,6 +26,7 @@ struct sandbox {
 	const char *reason; /* for files, a word for a person; NULL: no files are opened */
 	int keep;	    /* an inherited descriptor that is used, -1: none */
 	uint64_t ram;	    /* bytes that may be copied; 0: they never are */
+	bool spawns;	    /* the main thread starts programs */
 	bool users;	    /* a thread that serves a folder acts for the users the guest names */
 	bool leads_out;	    /* a device holds folders from which all of the host can be reached */
 	bool began;	    /* sandbox_begin() made namespaces */
