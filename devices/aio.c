@@ -25,8 +25,9 @@
  * that works also while it sleeps.
  *
  * #syscalls main vcpu io share: io_uring_enter read write preadv2 pwritev2 fdatasync fsync
- * fallocate poll futex #syscalls files: io_uring_setup io_uring_register clone clone3 rseq
- * set_robust_list pipe2
+ * #syscalls main vcpu io share: fallocate poll futex
+ * #syscalls files: io_uring_setup io_uring_register clone clone3 rseq set_robust_list pipe2
+ * #syscalls files: rt_sigaction
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -21,7 +21,15 @@ match($0, /^ \* #(syscalls|ioctls)[a-z ]*:/) {
 				list[++lines] = macro "(" role[r] ", " name[i] ")"
 }
 
+# Two lines that were made one by whoever formatted them.
+/ \* .*[^"*] #(syscalls|ioctls)/ {
+	print FILENAME ": a policy in the middle of a line: " $0 > "/dev/stderr"
+	bad = 1
+}
+
 END {
+	if (bad)
+		exit 1
 	for (i = 1; i <= lines; i++) {
 		word = list[i]
 		sub(/.*, /, "", word)
