@@ -85,6 +85,8 @@ ended() {
 	is "$1: status" "$status $said" "0 "
 	is "$1: no complaint from the kernel" "$(grep -m 3 -E -e "$COMPLAINTS" out)" ""
 	[ "$status" -eq 0 ] || tail -n 30 out err | sed 's/^/#   /'
+	# 128 + SIGSYS: which system call the sandbox did not allow.
+	[ "$status" -ne 159 ] || dmesg | grep -o 'type=1326.*' | tail -n 1 | sed 's/^/#   /'
 }
 
 # clean IMAGE: its file system is without a fault, and was unmounted.

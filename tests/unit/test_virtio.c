@@ -883,7 +883,7 @@ static void *reader(void *arg)
 START_TEST(test_threads)
 {
 	struct err err = ERR_INIT;
-	struct iothread *io = iothread_new("echo", &err);
+	struct iothread *io = iothread_new(NULL, "echo", NULL, &err);
 	pthread_t thread;
 
 	ck_assert_msg(io != NULL, "%s", err.msg);

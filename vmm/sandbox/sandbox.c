@@ -273,6 +273,7 @@ int sandbox_confine(const struct sandbox *sb, enum filter_role role, struct err 
 {
 	bool files = role == FILTER_main && (sb->roles & FILTER_ROLE(files)) != 0;
 	unsigned roles = 1u << role | (role == FILTER_main ? sb->roles : 0);
+	uint64_t caps;
 	int r;
 
 	if (!sb->entered)
@@ -280,7 +281,13 @@ int sandbox_confine(const struct sandbox *sb, enum filter_role role, struct err 
 	if (role == FILTER_main && !files && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return err_sys(err, errno, "cannot hide from debuggers");
 	/* Others have those only that came with their namespace. */
-	r = set_caps(!sb->root ? 0 : role == FILTER_share ? SHARE_CAPS : files ? FILES_CAPS : 0);
+	if (!sb->root)
+		caps = 0;
+	else if (role == FILTER_share)
+		caps = SHARE_CAPS | (sb->users ? USER_CAPS : 0);
+	else
+		caps = files ? FILES_CAPS : 0;
+	r = set_caps(caps);
 	if (r < 0)
 		return err_sys(err, -r, "cannot give up privileges");
 	if (sb->no_filter || (role == FILTER_main && sb->spawns))
