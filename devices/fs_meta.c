@@ -13,6 +13,7 @@
  * its own /proc and /sys there. A single file that is mounted from such a file system: EACCES.
  *
  * #syscalls share: statx readlinkat symlinkat mknodat mkdirat unlinkat renameat2 linkat ftruncate
+ * #syscalls share: renameat
  * #syscalls share: utimensat fstatfs fchmodat close
  */
 #include <errno.h>
