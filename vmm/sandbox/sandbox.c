@@ -154,34 +154,42 @@ static bool needs_network(const struct sandbox *sb)
 	return sb->mode != SANDBOX_ON || sb->no_filter || sb->roles != 0;
 }
 
-/* Namespaces of mounts and, for who is not root, of users. */
-static int part_from_mounts(const struct sandbox *sb, struct err *err)
+/*
+ * Namespaces of mounts and, for who is not root, of users; sb->parted: there they are. Without a
+ * name in the latter no file could be made any more, and without /proc it cannot be given one: in a
+ * jail, which has done the like of all this.
+ */
+static int part_from_mounts(struct sandbox *sb, struct err *err)
 {
 	uid_t uid = geteuid();
 	gid_t gid = getegid();
 	int r = 0;
 
+	if (uid != 0 && access("/proc/self/uid_map", F_OK) < 0)
+		return sb->mode == SANDBOX_STRICT ? left_out(sb, "namespaces", ENOENT, err) : 0;
 	if (unshare(CLONE_NEWNS | (uid != 0 ? CLONE_NEWUSER : 0)) < 0)
 		return left_out(sb, "namespaces", errno, err);
 	if (uid != 0)
 		r = map_ids(uid, gid);
 	if (r < 0)
-		return left_out(sb, "its user's name", -r, err);
+		return err_sys(err, -r, "--sandbox: cannot give its user a name in a namespace");
 	/* What is mounted here shall not be seen outside; and pivot_root(2) refuses shared ones. */
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-		return left_out(sb, "an empty root", errno, err);
+		return left_out(sb, "namespaces", errno, err);
+	sb->parted = true;
 	return 0;
 }
 
-static int make_namespaces(const struct sandbox *sb, struct err *err)
+static int make_namespaces(struct sandbox *sb, struct err *err)
 {
 	int flags = CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP, r;
 
 	if (needs_network(sb))
 		flags |= CLONE_NEWNET;
-	r = sb->began ? 0 : part_from_mounts(sb, err);
-	if (r < 0)
-		return r;
+	if (!sb->began && part_from_mounts(sb, err) < 0)
+		return -err->code;
+	if (!sb->parted)
+		return 0;
 	if (unshare(flags) < 0)
 		return left_out(sb, "namespaces", errno, err);
 	r = sb->reason == NULL ? empty_root() : 0;
@@ -228,6 +236,8 @@ static int limit_memory(uint64_t ram)
 
 	if (fd >= 0)
 		close(fd);
+	if (fd < 0) /* a jail, which has its limits */
+		return 0;
 	if (n <= 0 || getrlimit(RLIMIT_AS, &limit) < 0)
 		return -1;
 	limit.rlim_cur =

@@ -29,7 +29,8 @@ struct sandbox {
 	bool spawns;	    /* the main thread starts programs */
 	bool users;	    /* a thread that serves a folder acts for the users the guest names */
 	bool leads_out;	    /* a device holds folders from which all of the host can be reached */
-	bool began;	    /* sandbox_begin() made namespaces */
+	bool began,
+		parted; /* sandbox_begin() was called; namespaces of mounts and users are made */
 	bool entered, root; /* sandbox_enter() was called; by root */
 };
 
