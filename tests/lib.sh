@@ -44,6 +44,24 @@ has() {
 
 finish() { exit $((failures > 0)); }
 
+# kvm_for_all SCRIPT ARGUMENT...: as root, SCRIPT once more where everybody may use /dev/kvm: a mount
+# namespace that ends with it. Returns where that is so, or nothing can be done about it.
+kvm_for_all() {
+	if [ "$(id -u)" != 0 ] || [ -n "${KVM_FOR_ALL-}" ] || [ ! -c /dev/kvm ]; then
+		return 0
+	fi
+	# shellcheck disable=SC2016 # its own variables
+	KVM_FOR_ALL=1 exec unshare --mount --propagation private bash -c 'set -e
+		dir=$(mktemp -d)
+		mount -t tmpfs -o mode=755 none "$dir"
+		cp -a /dev/kvm "$dir/kvm"
+		chmod 666 "$dir/kvm"
+		mount --bind "$dir/kvm" /dev/kvm
+		umount -l "$dir"
+		rmdir "$dir"
+		exec "$@"' kvm_for_all "$@"
+}
+
 # Can this machine's own /dev/kvm run Linux guests at native speed? Inside the testbed (which has
 # a /host/script) it looks so, but is emulated.
 native_kvm() {

@@ -159,6 +159,9 @@ static const struct opt_key sandbox_keys[] = {
 	  .help = "off, log, on or strict" },
 	{ 0 }
 };
+static const struct opt_key sandbox_dir_keys[] = {
+	{ .name = "path", .type = OPT_STR, .arg = "FOLDER", .required = true, .help = "a folder" }, { 0 }
+};
 static const struct opt_key serial_keys[] = { CHARDEV_KEYS(0, serial_names), { 0 } };
 
 #define FLAG_KEYS(id, default_, text)                                                     \
@@ -324,6 +327,11 @@ static const struct opt monitor_options[] = {
 		  "no privileges, the system calls it needs. on: all that this host can do; strict: all, or "
 		  "do not start; log: system calls that are not needed are made, and logged by the host's "
 		  "kernel; off: nothing is given up." },
+	{ .name = "sandbox-dir", .keys = sandbox_dir_keys, .plain = true, .offset = CONFIG(sandbox_dirs),
+	  .size = sizeof(char *), .max = 16,
+	  .help = "Files that are named while the guest runs (snapshots, disks that are changed by the control "
+		  "API, cores, sockets) are in this folder, or another one that is named so; nothing else of "
+		  "the host is there. Without it, where such files are possible, all that the user may open is." },
 	{ .name = "no-seccomp", .keys = no_seccomp_keys, .plain = true, .offset = CONFIG(no_seccomp),
 	  .help = "The sandbox without its filters of system calls, as on Firecracker's command lines." },
 

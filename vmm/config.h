@@ -79,7 +79,8 @@ struct vm_config {
 	char *log_path, *level, *metrics_path; /* NULL: not given */
 	bool show_level;
 	bool no_seccomp;
-	int sandbox; /* enum sandbox_mode */
+	int sandbox;		      /* enum sandbox_mode */
+	struct opt_list sandbox_dirs; /* of char * */
 	/* Not part of the JSON. */
 	struct opt_seen in_file;   /* in that of --config */
 	struct snapshot *snapshot; /* open, when there is --restore; the configuration is its own */

@@ -250,6 +250,8 @@ static void plan_sandbox(struct vm *vm)
 	unsigned roles = 0;
 
 	vm->sandbox.ram = vm->m.mem.mapped ? vm->m.mem.size : 0;
+	vm->sandbox.folders = cfg->sandbox_dirs.items;
+	vm->sandbox.nfolders = cfg->sandbox_dirs.n;
 	vm->sandbox.leads_out = (vm->needs & VIRTIO_NEEDS_CONTAINMENT) != 0;
 	vm->sandbox.users = (vm->needs & VIRTIO_NEEDS_USERS) != 0;
 	vm->needs &= ~(VIRTIO_NEEDS_CONTAINMENT | VIRTIO_NEEDS_USERS);

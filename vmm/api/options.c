@@ -162,7 +162,8 @@ static int check_option(const char *name, struct err *err)
 		{ "show-level", "/logger" },
 		{ "metrics-path", "/metrics" },
 	};
-	static const char *const fixed[] = { "api", "http-api-max-payload-size", "no-seccomp" };
+	static const char *const fixed[] = { "api", "http-api-max-payload-size", "no-seccomp",
+					     "sandbox", "sandbox-dir" };
 
 	for (size_t i = 0; i < sizeof(elsewhere) / sizeof(elsewhere[0]); i++)
 		if (strcmp(elsewhere[i].option, name) == 0)

@@ -193,6 +193,8 @@ static int init_memfd(struct gmem *mem, const struct gmem_config *cfg, struct er
 
 int gmem_init(struct gmem *mem, const struct gmem_config *cfg, struct err *err)
 {
+	int r;
+
 	*mem = (struct gmem){ .fd = -1, .page_size = page_size_of(cfg->huge) };
 	if (cfg->size == 0 || cfg->size % mem->page_size != 0)
 		return err_set(err, EINVAL, "memory: %llu bytes are not a multiple of %llu KiB",
@@ -205,8 +207,12 @@ int gmem_init(struct gmem *mem, const struct gmem_config *cfg, struct err *err)
 			       page_name(mem));
 	mem->track = cfg->track;
 	if (cfg->merge || cfg->huge == GMEM_HUGE_THP)
-		return init_private(mem, cfg, err);
-	return init_memfd(mem, cfg, err);
+		r = init_private(mem, cfg, err);
+	else
+		r = init_memfd(mem, cfg, err);
+	if (r == 0 && mem->fd < 0)
+		gmem_open_pagemap(mem);
+	return r;
 }
 
 static void forget_files(struct gmem *mem)
@@ -224,7 +230,6 @@ static void forget_source(struct gmem *mem)
 	 */
 	fcntl(mem->source, F_SETLEASE, F_UNLCK);
 	close(mem->source);
-	close(mem->pagemap);
 	mem->mapped = false;
 }
 
@@ -240,6 +245,8 @@ void gmem_fini(struct gmem *mem)
 	if (mem->fd >= 0)
 		close(mem->fd);
 	forget_source(mem);
+	if (mem->pagemap > 0)
+		close(mem->pagemap);
 	*mem = (struct gmem){ .fd = -1 };
 }
 

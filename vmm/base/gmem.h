@@ -66,7 +66,8 @@ struct gmem {
 	bool track;	    /* whoever writes must see to it that it can be told what */
 	bool mapped;	    /* RAM is a private mapping of file @source: gmem_init_file() */
 	int source;
-	int pagemap; /* /proc/self/pagemap, for when nothing can be opened any more; 0: not open */
+	int pagemap; /* /proc/self/pagemap, for when nothing can be opened any more; 0: not needed
+		      */
 	unsigned holes; /* made in that by gmem_discard() */
 	unsigned nregions;
 	struct gmem_region regions[GMEM_REGIONS_MAX]; /* ascending, disjoint */

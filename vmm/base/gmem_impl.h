@@ -12,6 +12,9 @@ int gmem_advise(const struct gmem *mem);
 /* Exactly @len bytes. Errors have no context. */
 int gmem_read_all(int fd, uint8_t *to, uint64_t offset, uint64_t len, struct err *err);
 
+/* Private memory: open what tells which of its pages there are; in a jail there is nothing. */
+void gmem_open_pagemap(struct gmem *mem);
+
 static inline bool gmem_bit(const uint64_t *bits, uint64_t n)
 {
 	return (bits[n / 64] >> n % 64 & 1) != 0;

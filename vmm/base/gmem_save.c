@@ -74,9 +74,9 @@ static void file_data(int fd, uint64_t size, uint64_t *bits)
 			 (end + GMEM_PAGE_SIZE - 1) >> GMEM_PAGE_SHIFT);
 }
 
-static int open_pagemap(void)
+void gmem_open_pagemap(struct gmem *mem)
 {
-	return open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	mem->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 }
 
 /* Pages that this process has of its own. */
@@ -84,10 +84,10 @@ static int written(const struct gmem *mem, uint64_t *bits, struct err *err)
 {
 	uint64_t entry[PM_ENTRIES], pages = mem->size >> GMEM_PAGE_SHIFT;
 	uint64_t first = (uintptr_t)mem->base >> GMEM_PAGE_SHIFT;
-	int fd = mem->mapped ? mem->pagemap : open_pagemap(), r = 0;
+	int fd = mem->pagemap, r = 0;
 
-	if (fd < 0)
-		return err_sys(err, errno, "memory: cannot open /proc/self/pagemap");
+	if (fd <= 0)
+		return err_set(err, ENOENT, "memory: there was no /proc/self/pagemap to open");
 	for (uint64_t n = 0; n < pages && r == 0; n += PM_ENTRIES) {
 		uint64_t k = pages - n < PM_ENTRIES ? pages - n : PM_ENTRIES;
 
@@ -97,8 +97,6 @@ static int written(const struct gmem *mem, uint64_t *bits, struct err *err)
 			    (entry[i] & (PM_PRESENT | PM_FILE)) == PM_PRESENT)
 				set_bits(bits, n + i, n + i + 1);
 	}
-	if (!mem->mapped)
-		close(fd);
 	return r < 0 ? err_context(err, "memory: /proc/self/pagemap") : 0;
 }
 
@@ -170,10 +168,8 @@ int gmem_init_file(struct gmem *mem, const struct gmem_config *cfg, int fd, stru
 	mem->source = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	if (mem->source < 0)
 		return err_sys(err, errno, "memory");
-	mem->pagemap = open_pagemap();
 	mem->mapped = true;
-	if (mem->pagemap < 0)
-		return err_sys(err, errno, "memory: cannot open /proc/self/pagemap");
+	gmem_open_pagemap(mem);
 	/* EACCES: not our file; EAGAIN: somebody has it open for writing. Nothing to be done. */
 	(void)fcntl(mem->source, F_SETLEASE, F_RDLCK);
 	mem->thp = cfg->huge == GMEM_HUGE_THP;

@@ -17,7 +17,8 @@
  *
  * Not emptied is the root where files are opened by name later: with the control API (snapshots,
  * disks that are changed), for `vmm run` (its reports), --dump, --snapshot. There the
- * main thread may open what the user may; vCPU and I/O threads may not.
+ * main thread may open what the user may; vCPU and I/O threads may not. Unless it is said in which
+ * folders these are (--sandbox-dir): then they are all there is, see root.c.
  *
  * Nor is there a filter for the main thread where it may have to start programs, which would
  * inherit it: a storage daemon that serves a qcow2 disk again, addr2line for `vmm run`.
@@ -115,36 +116,6 @@ static int map_ids(uid_t uid, gid_t gid)
 	return r == 0 ? write_text("/proc/self/gid_map", text) : r;
 }
 
-/* An empty file system that cannot be written is all there is. */
-static int empty_root(void)
-{
-	int fs = -1, fd = -1, code;
-
-	fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
-	if (fs < 0 || fsconfig(fs, FSCONFIG_SET_STRING, "size", "4k", 0) < 0 ||
-	    fsconfig(fs, FSCONFIG_SET_STRING, "nr_inodes", "2", 0) < 0 ||
-	    fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-		goto fail;
-	fd = fsmount(fs, FSMOUNT_CLOEXEC,
-		     MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-	if (fd < 0 || move_mount(fd, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0 ||
-	    fchdir(fd) < 0)
-		goto fail;
-	/* The old root then lies on the new one. */
-	if (syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
-		goto fail;
-	close(fd);
-	close(fs);
-	return 0;
-fail:
-	code = errno;
-	if (fd >= 0)
-		close(fd);
-	if (fs >= 0)
-		close(fs);
-	return -code;
-}
-
 /*
  * A network namespace takes half a millisecond, memory of the host's kernel, and a lock that all
  * VMs share, more than all else here. Where no socket can be made there is nobody to see it.
@@ -192,7 +163,11 @@ static int make_namespaces(struct sandbox *sb, struct err *err)
 		return 0;
 	if (unshare(flags) < 0)
 		return left_out(sb, "namespaces", errno, err);
-	r = sb->reason == NULL ? empty_root() : 0;
+	if (sb->reason != NULL && sb->nfolders == 0)
+		return 0;
+	r = sandbox_root(sb->folders, sb->nfolders, err);
+	if (r < 0 && sb->nfolders > 0) /* asked for by name */
+		return err_context(err, "--sandbox-dir");
 	return r < 0 ? left_out(sb, "an empty root", -r, err) : 0;
 }
 
@@ -254,12 +229,19 @@ int sandbox_enter(struct sandbox *sb, struct err *err)
 
 	if (sb->mode == SANDBOX_OFF || SANITIZED)
 		return 0;
-	if (sb->reason != NULL && sb->mode == SANDBOX_STRICT)
-		return err_set(err, ENOTSUP,
-			       "--sandbox strict: %s opens files by name while the guest runs, so "
-			       "the root cannot be empty",
-			       sb->reason);
-	if (sb->reason != NULL)
+	if (sb->spawns && (sb->nfolders > 0 || sb->mode == SANDBOX_STRICT))
+		return err_set(
+			err, ENOTSUP,
+			"%s: %s may have to start programs while the guest runs, which would "
+			"not be there",
+			sb->nfolders > 0 ? "--sandbox-dir" : "--sandbox strict", sb->reason);
+	if (sb->reason != NULL && sb->nfolders == 0 && sb->mode == SANDBOX_STRICT)
+		return err_set(
+			err, ENOTSUP,
+			"--sandbox strict: %s opens files by name while the guest runs: say in "
+			"which folders with --sandbox-dir",
+			sb->reason);
+	if (sb->reason != NULL && sb->nfolders == 0)
 		log_info(
 			"the sandbox has no empty root: %s opens files by name while the guest runs",
 			sb->reason);

@@ -7,6 +7,7 @@
 #define VMM_SANDBOX_SANDBOX_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include "vmm/base/err.h"
 #include "vmm/sandbox/filter.h"
@@ -22,7 +23,9 @@ enum sandbox_mode {
 struct sandbox {
 	int mode;
 	bool no_filter;
-	unsigned roles;	    /* FILTER_ROLE()s of the main thread */
+	unsigned roles;		    /* FILTER_ROLE()s of the main thread */
+	const char *const *folders; /* what of the host is still there, [nfolders], borrowed */
+	size_t nfolders;
 	const char *reason; /* for files, a word for a person; NULL: no files are opened */
 	int keep;	    /* an inherited descriptor that is used, -1: none */
 	uint64_t ram;	    /* bytes that may be copied; 0: they never are */
@@ -50,5 +53,14 @@ int sandbox_enter(struct sandbox *sb, struct err *err);
  * -code.
  */
 int sandbox_confine(const struct sandbox *sb, enum filter_role role, struct err *err);
+
+/* --- The root (root.c) --- */
+
+/*
+ * Make an empty file system that cannot be written the root of this mount namespace, with nothing
+ * in it but @folders, where they were. The working folder stays if it is in one of them, and is the
+ * root otherwise. 0 or -code with a sentence that does not say what for.
+ */
+int sandbox_root(const char *const *folders, size_t n, struct err *err);
 
 #endif
