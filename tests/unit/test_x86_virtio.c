@@ -275,7 +275,7 @@ START_TEST(cmdline)
 	machine_up(2);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		cfg.cmdline = (char *)(uintptr_t)cases[i].user;
-		r = arch_load(&m, &err);
+		r = arch_load(&m, false, &err);
 		ck_assert_msg(r == 0, "%s", err.msg);
 		ck_assert_int_eq(gmem_read(&m.mem, MAP_CMDLINE, seen, sizeof(seen)), 0);
 		ck_assert_str_eq(seen, cases[i].seen);
@@ -284,7 +284,7 @@ START_TEST(cmdline)
 	cfg.acpi = true;
 	cfg.transport = TRANSPORT_MMIO;
 	cfg.cmdline = (char *)(uintptr_t) "quiet -- a";
-	r = arch_load(&m, &err);
+	r = arch_load(&m, false, &err);
 	ck_assert_msg(r == 0, "%s", err.msg);
 	ck_assert_int_eq(gmem_read(&m.mem, MAP_CMDLINE, seen, sizeof(seen)), 0);
 	ck_assert_str_eq(seen, "quiet -- a");
@@ -302,7 +302,7 @@ START_TEST(cmdline_too_long)
 	cfg.kernel = path;
 	cfg.acpi = false;
 	machine_up(64);
-	r = arch_load(&m, &err);
+	r = arch_load(&m, false, &err);
 	unlink(path);
 	ck_assert_int_eq(r, -E2BIG);
 	ck_assert_ptr_nonnull(strstr(err.msg, "with the devices in it"));
