@@ -28,6 +28,8 @@
 /* How the CPUs are arranged; 0 in a field: whatever the others leave. */
 struct cpu_config {
 	uint64_t count, sockets, cores, threads;
+	uint64_t share; /* what was asked for, in thousandths: @count is that or the next whole
+			   number */
 };
 
 /* Which features vCPUs show: a model, less those in @without, names parted by '+' (or NULL). */

@@ -66,8 +66,9 @@ static const struct opt_key mem_keys[] = {
 	{ 0 }
 };
 static const struct opt_key cpus_keys[] = {
-	{ .name = "count", .type = OPT_UINT, .offset = offsetof(struct cpu_config, count),
-	  .arg = "N", .def = "1", .min = 1, .max = MACHINE_CPUS_MAX, .help = "number of vCPUs" },
+	{ .name = "count", .type = OPT_MILLI, .offset = offsetof(struct cpu_config, share),
+	  .arg = "N", .def = "1", .min = 10, .max = MACHINE_CPUS_MAX * 1000,
+	  .help = "number of vCPUs; 1.5: two that have the time of one and a half, by a control group" },
 	{ .name = "sockets", .type = OPT_UINT, .offset = offsetof(struct cpu_config, sockets),
 	  .arg = "N", .max = MACHINE_CPUS_MAX, .help = "sockets; 0 is one" },
 	{ .name = "cores", .type = OPT_UINT, .offset = offsetof(struct cpu_config, cores),
@@ -185,6 +186,7 @@ FLAG_KEYS(dry_run_keys, "off", "check everything and print the configuration");
 FLAG_KEYS(help_keys, "off", "this text");
 FLAG_KEYS(no_api_keys, "off", "no control API, with --config-file");
 FLAG_KEYS(show_level_keys, "off", "begin messages with their level");
+FLAG_KEYS(core_sched_keys, "off", "share no core with others");
 FLAG_KEYS(no_seccomp_keys, "off", "no filters of system calls");
 #define MICROSECONDS_KEYS(id, text)                                                         \
 	static const struct opt_key id[] = {                                              \
@@ -273,6 +275,14 @@ static const struct opt monitor_options[] = {
 	{ .name = "reboot", .keys = reboot_keys, .plain = true, .offset = CONFIG(reboot),
 	  .help = "With --no-reboot a reboot of the guest ends the VM: status 0, or 120 after a "
 		  "panic." },
+
+	{ .name = "cgroup", .keys = vm_cgroup_keys, .offset = CONFIG(cgroup),
+	  .section = "The host's resources",
+	  .help = "Run in a control group of its own, named vmm-NAME by --name or the process, with these "
+		  "limits, which hold for guest and monitor together. It is removed in the end." },
+	{ .name = "core-sched", .keys = core_sched_keys, .plain = true, .offset = CONFIG(core_sched),
+	  .help = "While a thread of this process is on a core, the other hardware threads of the core run "
+		  "nothing but threads of this process (core scheduling)." },
 
 	{ .name = "restore", .keys = restore_keys, .offset = CONFIG(restore), .hidden = true,
 	  .section = "Snapshots",
@@ -613,6 +623,13 @@ static int check(const struct vm_config *cfg, struct err *err)
 		return err_context(err, "--dump");
 	if (check_on_hang(&cfg->on_hang, err) < 0)
 		return err_context(err, "--on-hang");
+	if (vm_cgroup_check(&cfg->cgroup, err) < 0)
+		return err_context(err, "--cgroup");
+	/* A restored machine's fraction may have to give way: it cannot be told otherwise. */
+	if (cfg->cgroup.cpu_max != 0 && cfg->machine.cpus.share % 1000 != 0 &&
+	    cfg->snapshot == NULL)
+		return err_set(err, EINVAL,
+			       "--cpus with a fraction and --cgroup cpu-max exclude each other");
 	if (cfg->name != NULL && *cfg->name == '\0')
 		return err_set(err, EINVAL, "--name: the name is empty");
 	if (cfg->save.state != NULL && *cfg->save.state == '\0')
@@ -652,6 +669,7 @@ int vm_config_check(struct vm_config *cfg, struct err *err)
 	if (!cfg->help && settle_stdio(cfg, err) < 0)
 		return -err->code;
 	cfg->machine.serial = cfg->serial.to != CHARDEV_OFF;
+	cfg->machine.cpus.count = (cfg->machine.cpus.share + 999) / 1000;
 	cfg->machine.nvirtio = vm_devices_count(cfg);
 	return cfg->help ? 0 : check(cfg, err);
 }

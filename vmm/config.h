@@ -9,6 +9,7 @@
 #include "arch/arch.h"
 #include "devices/chardev.h"
 #include "vmm/base/opt.h"
+#include "vmm/cgroup/cgroup.h"
 #include "vmm/gdb/gdb.h"
 
 /* Kinds of virtio devices there can be. */
@@ -67,6 +68,8 @@ struct vm_config {
 	struct gdb_config gdb;
 	char *dump; /* where a core goes; NULL: none is written */
 	struct hang_config on_hang;
+	struct vm_cgroup_config cgroup;
+	bool core_sched;
 	struct restore_config restore;
 	struct snapshot_config save; /* on SIGUSR2; .state NULL: not */
 	uint64_t timeout_ns;	     /* 0: none, as in the others */

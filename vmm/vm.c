@@ -2,7 +2,7 @@
 /*
  * One VM's life.
  *
- * vm_build() is the recipe, top to bottom: loop, serial line, KVM, memory, interrupt
+ * vm_build() is the recipe, top to bottom: loop, control group, serial line, KVM, memory, interrupt
  * controllers and devices, virtio devices, kernel and tables, vCPUs. vm_free() is the same list
  * from the bottom up, and what a failed build calls too. vm_events.c has what happens between
  * them.
@@ -179,6 +179,9 @@ static int build(struct vm *vm, struct err *err)
 	}
 	if (vm->loop == NULL || watch_signals(vm, err) < 0)
 		return -err->code;
+	if ((vm->cfg->core_sched && vm_core_sched(err) < 0) ||
+	    vm_cgroup_new(&vm->cgroup, vm->cfg, "/proc/self", err) < 0)
+		return -err->code;
 	if (m->cfg->serial && open_serial(vm, err) < 0)
 		return -err->code;
 
@@ -338,6 +341,7 @@ void vm_free(struct vm *vm)
 	gmem_fini(&vm->m.mem);
 	kvm_close(&vm->m.kvm);
 	chardev_free(vm->serial);
+	vm_cgroup_free(vm->cgroup);
 	if (vm->signals.fd >= 0) {
 		loop_del_fd(&vm->signals);
 		close(vm->signals.fd);

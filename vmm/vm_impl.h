@@ -50,6 +50,7 @@ struct vm {
 	atomic_uint debug_status;
 	struct loop_work report_work, end_work;
 
+	struct vm_cgroup *cgroup; /* or NULL */
 	struct loop_fd signals;
 	sigset_t old_mask;
 	bool mask_set;

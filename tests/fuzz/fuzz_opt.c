@@ -21,7 +21,7 @@ struct disk {
 struct config {
 	struct opt_seen seen;
 	char *kernel;
-	uint64_t mem, cid, timeout, seed;
+	uint64_t mem, cid, timeout, seed, cpus;
 	int huge;
 	bool prefault, acpi;
 	struct opt_list disks, shares;
@@ -53,6 +53,9 @@ static const struct opt_key vsock_keys[] = {
 };
 static const struct opt_key time_keys[] = { { "time", .type = OPT_TIME }, { .name = NULL } };
 static const struct opt_key seed_keys[] = { { "n", .type = OPT_UINT }, { .name = NULL } };
+static const struct opt_key cpus_keys[] = {
+	{ "count", OPT_MILLI, .def = "1", .min = 10, .max = 255000 }, { .name = NULL }
+};
 static const struct opt_key on_keys[] = { { "on", .type = OPT_BOOL, .def = "on" },
 					  { .name = NULL } };
 
@@ -66,6 +69,7 @@ static const struct opt table[] = {
 	{ "vsock", 0, NULL, vsock_keys, AT(cid) },
 	{ "timeout", 't', NULL, time_keys, AT(timeout), .plain = true },
 	{ "seed", 0, NULL, seed_keys, AT(seed), .plain = true },
+	{ "cpus", 'c', NULL, cpus_keys, AT(cpus) },
 	{ "acpi", 'a', NULL, on_keys, AT(acpi), .plain = true },
 	{ .name = NULL }
 };

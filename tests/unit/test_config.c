@@ -139,6 +139,26 @@ START_TEST(every_option)
 }
 END_TEST
 
+START_TEST(resources)
+{
+	ck_assert_int_eq(parse("-k k -c 1.5 --cgroup vms/a,memory-max=1G,pids-max=40"), 0);
+	ck_assert_uint_eq(cfg.machine.cpus.count, 2);
+	ck_assert_uint_eq(cfg.machine.cpus.share, 1500);
+	ck_assert_str_eq(cfg.cgroup.parent, "vms/a");
+	ck_assert_uint_eq(cfg.cgroup.memory_max, 1024 * MIB);
+	ck_assert_uint_eq(cfg.cgroup.pids_max, 40);
+	ck_assert(!cfg.core_sched);
+	ck_assert_int_eq(parse("-k k -c 0.01"), 0);
+	ck_assert_uint_eq(cfg.machine.cpus.count, 1);
+	ck_assert_int_eq(
+		parse("-k k -c 4,threads=2 --core-sched --cgroup cpu-max=2.5,cpuset=0\\,2-3"), 0);
+	ck_assert_uint_eq(cfg.machine.cpus.count, 4);
+	ck_assert_uint_eq(cfg.cgroup.cpu_max, 2500);
+	ck_assert_str_eq(cfg.cgroup.cpuset, "0,2-3");
+	ck_assert(cfg.core_sched);
+}
+END_TEST
+
 START_TEST(help_needs_no_kernel)
 {
 	ck_assert_int_eq(parse("--help"), 0);
@@ -223,6 +243,9 @@ static const char *const trips[] = {
 	"-k k -i i -a console=hvc0,\"quiet\" --entry linux64 -m 2G,hugepages=thp,prefault -c 6,cores=3",
 	"-k k --serial file,path=a\\,b --no-acpi --pit --debug-exit --no-reboot -v",
 	"-k k --serial off --timeout 1500ms --hang-timeout 1ns --stop-timeout 0",
+	"-k k -c 1.5 --cgroup p/q,cpu-weight=5,memory-max=1G,memory-high=3000001,pids-max=7,cpuset=0 "
+	"--core-sched",
+	"-k k -c 3 --cgroup cpu-max=0.1,io-weight=3",
 };
 
 START_TEST(json_there_and_back)
@@ -266,6 +289,21 @@ static const struct {
 	  "--mem: size of 1610612736 bytes is not a multiple of the page size, 1G; round it up" },
 	{ "-k k -c 8,sockets=3",
 	  "--cpus: sockets=3 times cores=2 times threads=1 is not the count, 8" },
+	{ "-k k -c 1.5,sockets=3",
+	  "--cpus: sockets=3 times cores=1 times threads=1 is not the count, 2" },
+	{ "-k k -c 1.5 --cgroup cpu-max=1",
+	  "--cpus with a fraction and --cgroup cpu-max exclude each other" },
+	{ "-k k --cgroup parent=x",
+	  "--cgroup: there is a parent, but no limit; give one, such as cpu-max=1" },
+	{ "-k k --cgroup /x,cpu-max=1",
+	  "--cgroup: parent: '/x' is not a relative path without . and .." },
+	{ "-k k --cgroup x/../y,cpu-max=1",
+	  "--cgroup: parent: 'x/../y' is not a relative path without . and .." },
+	{ "-k k --cgroup cpuset=all",
+	  "--cgroup: cpuset: 'all' is not a list of CPUs, such as 0-3" },
+	{ "-k k --cgroup io-max=8:0",
+	  "--cgroup: io-max: '8:0' is not MAJOR:MINOR and rbps=, wbps=, riops= or wiops=, such as "
+	  "8:0 rbps=1048576" },
 	{ "-k k --no-acpi -c 255,sockets=85,cores=3",
 	  "--cpus: this topology needs APIC IDs above 254, which the MP table of --no-acpi cannot "
 	  "name" },
@@ -295,6 +333,7 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, defaults);
 	tcase_add_test(tc, every_option);
+	tcase_add_test(tc, resources);
 	tcase_add_test(tc, help_needs_no_kernel);
 	tcase_add_test(tc, command_line_goes_over_file);
 	tcase_add_test(tc, rules_hold_for_files);

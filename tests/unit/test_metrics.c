@@ -21,6 +21,12 @@ static json_t *collect(struct metrics *metrics)
 			 a, b, "vcpu_1", "exits", b);
 }
 
+static json_t *collect_cgroup(struct metrics *metrics)
+{
+	(void)metrics;
+	return json_pack("{s{si si}}", "cgroup", "cpu_usage_usec", a, "memory_current", b);
+}
+
 static void setup(void)
 {
 	struct err err = ERR_INIT;
@@ -132,6 +138,36 @@ START_TEST(nowhere)
 }
 END_TEST
 
+/* What goes up and down is written as it is, without a difference. */
+START_TEST(cgroup)
+{
+	struct err err = ERR_INIT;
+	json_t *json;
+	char *text;
+
+	m.collect = collect_cgroup;
+	ck_assert_int_eq(metrics_open(&m, path, &err), 0);
+	a = 500;
+	b = 100;
+	ck_assert_int_eq(metrics_flush(&m, &err), 0);
+	a = 700;
+	b = 90;
+	ck_assert_int_eq(metrics_flush(&m, &err), 0);
+	json = line(1);
+	ck_assert_int_eq(number(json, "cgroup", "cpu_usage_usec"), 200);
+	ck_assert_int_eq(number(json, "cgroup", "memory_current"), 90);
+	json_decref(json);
+	json = collect_cgroup(&m);
+	text = metrics_prometheus(json);
+	ck_assert_str_eq(text, "# TYPE vmm_cgroup_cpu_usage_usec_total counter\n"
+			       "vmm_cgroup_cpu_usage_usec_total 700\n"
+			       "# TYPE vmm_cgroup_memory_current gauge\n"
+			       "vmm_cgroup_memory_current 90\n");
+	free(text);
+	json_decref(json);
+}
+END_TEST
+
 START_TEST(prometheus)
 {
 	json_t *json;
@@ -165,6 +201,7 @@ int main(void)
 	tcase_add_test(tc, lines);
 	tcase_add_test(tc, pipe_that_is_full);
 	tcase_add_test(tc, nowhere);
+	tcase_add_test(tc, cgroup);
 	tcase_add_test(tc, prometheus);
 	suite_add_tcase(s, tc);
 	return test_run(s);

@@ -950,6 +950,115 @@ END_TEST
 
 #define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
 
+/* --- Fractions --- */
+
+struct fractions {
+	struct opt_seen seen;
+	uint64_t cpus;
+};
+
+static const struct opt_key fraction_keys[] = {
+	{ "count", OPT_MILLI, 0, "N", "1", .min = 10, .max = 255000 }, { NULL }
+};
+static const struct opt fraction_table[] = {
+	{ "cpus", .keys = fraction_keys, .offset = offsetof(struct fractions, cpus) }, { NULL }
+};
+
+static const struct {
+	const char *text, *json; /* what it becomes there; NULL: it is wrong */
+	uint64_t value;
+	const char *said;
+} fractions[] = {
+	{ "1", "1", 1000, NULL },
+	{ "255", "255", 255000, NULL },
+	{ "0.5", "\"0.5\"", 500, NULL },
+	{ "1.50", "\"1.5\"", 1500, NULL },
+	{ "0.010", "\"0.01\"", 10, NULL },
+	{ "2.1250000", "\"2.125\"", 2125, NULL },
+	{ "3.0", "3", 3000, NULL },
+	{ "0.009", NULL, 0, "--cpus: count 0.009 is out of range (0.01 to 255)" },
+	{ "0", NULL, 0, "--cpus: count 0 is out of range (0.01 to 255)" },
+	{ "255.001", NULL, 0, "--cpus: count 255.001 is out of range (0.01 to 255)" },
+	{ "1.0005", NULL, 0, "--cpus: count '1.0005' is finer than a thousandth" },
+	{ "18446744073709551616", NULL, 0, "--cpus: count '18446744073709551616' is too large" },
+	{ "18446744073709552", NULL, 0, "--cpus: count '18446744073709552' is too large" },
+	{ "18446744073709551.616", NULL, 0, "--cpus: count '18446744073709551.616' is too large" },
+	{ "1.", NULL, 0,
+	  "--cpus: count '1.' is not a number (digits, and a point for a fraction)" },
+	{ ".5", NULL, 0,
+	  "--cpus: count '.5' is not a number (digits, and a point for a fraction)" },
+	{ "1.5x", NULL, 0,
+	  "--cpus: count '1.5x' is not a number (digits, and a point for a fraction)" },
+	{ "1,5", NULL, 0, "--cpus: unknown key '5' (valid: count)" },
+};
+
+START_TEST(test_fractions)
+{
+	struct fractions f = { .cpus = 0 };
+	struct err e = ERR_INIT;
+	json_t *json, *cpus;
+	char *text;
+	int r;
+
+	ck_assert_int_eq(opt_defaults(fraction_table, &f, &e), 0);
+	ck_assert_uint_eq(f.cpus, 1000);
+	r = opt_apply(fraction_table, &f, "cpus", fractions[_i].text, &e);
+	if (fractions[_i].json == NULL) {
+		ck_assert_int_lt(r, 0);
+		ck_assert_str_eq(e.msg, fractions[_i].said);
+		return;
+	}
+	ck_assert_int_eq(r, 0);
+	ck_assert_uint_eq(f.cpus, fractions[_i].value);
+	json = opt_to_json(fraction_table, &f);
+	cpus = json_object_get(json_object_get(json, "cpus"), "count");
+	text = json_dumps(cpus, JSON_ENCODE_ANY);
+	ck_assert_str_eq(text, fractions[_i].json);
+	free(text);
+	f.cpus = 0;
+	ck_assert_int_eq(opt_from_json(fraction_table, &f, json, &e), 0);
+	ck_assert_uint_eq(f.cpus, fractions[_i].value);
+	/* A number is as good. */
+	json_object_set_new(json_object_get(json, "cpus"), "count",
+			    json_real((double)fractions[_i].value / 1000));
+	f.cpus = 0;
+	ck_assert_int_eq(opt_from_json(fraction_table, &f, json, &e), 0);
+	ck_assert_uint_eq(f.cpus, fractions[_i].value);
+	json_decref(json);
+}
+END_TEST
+
+START_TEST(test_fractions_of_json)
+{
+	static const struct {
+		const char *json, *said;
+	} bad[] = {
+		{ "1e300", "cpus: count '1e+300' is not a number (digits, and a point for a "
+			   "fraction)" },
+		{ "0.0001", "cpus: count '0.0001' is finer than a thousandth" },
+		{ "-1", "cpus: count -1 is out of range (0.01 to 255)" },
+		{ "256", "cpus: count 256 is out of range (0.01 to 255)" },
+		{ "9223372036854775807",
+		  "cpus: count 9223372036854775807 is out of range (0.01 to 255)" },
+		{ "true", "cpus: count must be a number or a string like \"1.5\", not a boolean" },
+	};
+
+	for (size_t i = 0; i < COUNT(bad); i++) {
+		struct fractions f = { .cpus = 0 };
+		struct err e = ERR_INIT;
+		char text[64];
+		json_t *json;
+
+		snprintf(text, sizeof(text), "{\"cpus\": {\"count\": %s}}", bad[i].json);
+		json = json_loads(text, 0, NULL);
+		ck_assert_ptr_nonnull(json);
+		ck_assert_int_lt(opt_from_json(fraction_table, &f, json, &e), 0);
+		ck_assert_str_eq(e.msg, bad[i].said);
+		json_decref(json);
+	}
+}
+END_TEST
+
 int main(int argc, char **argv)
 {
 	Suite *suite = suite_create("opt");
@@ -986,6 +1095,8 @@ int main(int argc, char **argv)
 	tcase_add_loop_test(tc, test_json_mistakes, 0, COUNT(json_mistakes));
 	tcase_add_test(tc, test_help);
 	tcase_add_test(tc, test_man);
+	tcase_add_loop_test(tc, test_fractions, 0, COUNT(fractions));
+	tcase_add_test(tc, test_fractions_of_json);
 	suite_add_tcase(suite, tc);
 	return test_run(suite);
 }

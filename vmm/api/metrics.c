@@ -7,6 +7,8 @@
  * object of objects. Where Firecracker counts the same, they have its names. Its lines hold
  * what was counted since the line before: the totals of then are kept and taken off.
  *
+ * What the VM's control group uses is among them; memory and processes of it are what they are now.
+ *
  * Latencies are histograms: element i counts what took at least 2^i and less than 2^(i+1)
  * microseconds, the first one also what took less. Every virtio device has one, of what it was
  * asked for; see virtio.c. Buffers that wait for what is received are not in it, and it stays empty
@@ -193,6 +195,18 @@ static void of_devices(struct vm *vm, json_t *totals)
 	}
 }
 
+static void of_cgroup(struct vm *vm, json_t *totals)
+{
+	struct vm_cgroup_count counts[VM_CGROUP_COUNTS];
+	unsigned n = vm_cgroup_usage(vm->cgroup, counts);
+	json_t *json = n > 0 ? json_object() : NULL;
+
+	for (unsigned i = 0; i < n; i++)
+		json_object_set_new(json, counts[i].name, number(counts[i].value));
+	if (json != NULL)
+		json_object_set_new(totals, "cgroup", json);
+}
+
 json_t *metrics_of_vm(struct vm *vm)
 {
 	json_t *totals = json_object();
@@ -201,6 +215,7 @@ json_t *metrics_of_vm(struct vm *vm)
 		return NULL;
 	of_vcpus(vm, totals);
 	of_devices(vm, totals);
+	of_cgroup(vm, totals);
 	json_object_set_new(
 		totals, "uart",
 		json_pack("{sI}", "write_count", (json_int_t)(vm->printed & INT64_MAX)));
@@ -220,6 +235,8 @@ static void take_off(json_t *now, const json_t *last)
 	json_object_foreach_safe(now, next, key, value) {
 		const json_t *before = json_object_get(last, key);
 
+		if (vm_cgroup_gauge(key))
+			continue;
 		if (json_is_integer(value))
 			json_integer_set(value,
 					 json_integer_value(value) - json_integer_value(before));
@@ -358,6 +375,21 @@ static void print_all(FILE *out, json_t *totals, const char *key, int len, const
 	}
 }
 
+/* There is one of it, and some of its numbers go down, too. */
+static void print_cgroup(FILE *out, json_t *cgroup)
+{
+	const char *name;
+	json_t *value;
+
+	json_object_foreach(cgroup, name, value) {
+		const char *kind = vm_cgroup_gauge(name) ? "gauge" : "counter";
+		const char *end = vm_cgroup_gauge(name) ? "" : "_total";
+
+		fprintf(out, "# TYPE vmm_cgroup_%s%s %s\nvmm_cgroup_%s%s %lld\n", name, end, kind,
+			name, end, (long long)json_integer_value(value));
+	}
+}
+
 char *metrics_prometheus(const json_t *totals)
 {
 	json_t *object = (json_t *)totals, *group, *value; /* read only */
@@ -379,6 +411,7 @@ char *metrics_prometheus(const json_t *totals)
 				print_all(out, object, key, len, name, json_is_array(value));
 		}
 	}
+	print_cgroup(out, json_object_get(object, "cgroup"));
 	if (fclose(out) != 0) {
 		free(text);
 		return NULL;

@@ -30,7 +30,7 @@
  *
  * In JSON an option is an object of its keys (a plain option: the bare value;
  * a repeatable one: an array of objects). Sizes and durations may be numbers
- * (bytes, seconds) or the strings the command line takes. Load it with
+ * (bytes, seconds) or the strings the command line takes, and so may fractions. Load it with
  * JSON_REJECT_DUPLICATES: jansson otherwise drops all but the last of two members.
  */
 #ifndef VMM_BASE_OPT_H
@@ -44,12 +44,13 @@
 #include "vmm/base/err.h"
 
 enum opt_type {
-	OPT_BOOL, /* bool:     on|off */
-	OPT_UINT, /* uint64_t: decimal or 0x, within min..max */
-	OPT_SIZE, /* uint64_t: bytes, at most INT64_MAX; K M G T; bare: times .unit */
-	OPT_TIME, /* uint64_t: nanoseconds; ns us ms s m h; bare = seconds; 0 = never */
-	OPT_STR,  /* char *:   malloc'ed, NULL when not given */
-	OPT_ENUM, /* int:      index into .values */
+	OPT_BOOL,  /* bool:     on|off */
+	OPT_UINT,  /* uint64_t: decimal or 0x, within min..max */
+	OPT_SIZE,  /* uint64_t: bytes, at most INT64_MAX; K M G T; bare: times .unit */
+	OPT_TIME,  /* uint64_t: nanoseconds; ns us ms s m h; bare = seconds; 0 = never */
+	OPT_MILLI, /* uint64_t: thousandths, in which min and max count; "1.5", "2" */
+	OPT_STR,   /* char *:   malloc'ed, NULL when not given */
+	OPT_ENUM,  /* int:      index into .values */
 };
 
 struct opt_key {
@@ -59,7 +60,7 @@ struct opt_key {
 	const char *arg;	   /* what help calls the value: "SIZE", "PATH" */
 	const char *def;	   /* default in command line syntax; NULL: zero/none */
 	const char *help;	   /* one line, lower case, no full stop */
-	uint64_t min, max;	   /* OPT_UINT/SIZE/TIME, inclusive; max 0: no limit */
+	uint64_t min, max;	   /* of numbers, inclusive; max 0: no limit */
 	uint64_t unit;		   /* OPT_SIZE: what a bare number counts; 0 means 1 */
 	const char *const *values; /* OPT_ENUM: NULL-terminated */
 	bool required;		   /* whenever its option is given */

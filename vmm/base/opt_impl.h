@@ -39,7 +39,7 @@ static inline void *opt_member(const struct opt_key *key, const void *base)
  */
 int opt_set_text(const struct opt *opt, const struct opt_key *key, void *base, const char *text,
 		 struct err *err);
-/* The same from a number, which @text shows in the sentence. OPT_UINT, SIZE and TIME. */
+/* The same from a number, which @text shows in the sentence. Not for strings and words. */
 int opt_set_number(const struct opt *opt, const struct opt_key *key, void *base, uint64_t value,
 		   const char *text, struct err *err);
 /* Back to the default; frees a string. */
@@ -48,6 +48,9 @@ int opt_set_default(const struct opt *opt, const struct opt_key *key, void *base
 /* A value as the command line takes it, exact, in the largest fitting unit. */
 void opt_size_text(uint64_t bytes, char buf[OPT_TEXT_MAX]);
 void opt_time_text(uint64_t ns, char buf[OPT_TEXT_MAX]);
+void opt_milli_text(uint64_t thousandths, char buf[OPT_TEXT_MAX]);
+/* Does the variable hold a number, within a range? */
+bool opt_is_number(const struct opt_key *key);
 /* "1 to 255", "at least 1M", or "" where any number will do. */
 void opt_range_text(const struct opt_key *key, char buf[OPT_TEXT_MAX]);
 /* "a, b, c", cut with "..." when @buf is too small. */

@@ -11,7 +11,8 @@
 #include <string.h>
 #include "vmm/base/opt_impl.h"
 
-#define NS_PER_S 1000000000ULL
+#define NS_PER_S    1000000000ULL
+#define MILLI_PER_1 1000ULL
 
 static const char *type_name(const json_t *json)
 {
@@ -54,6 +55,12 @@ static json_t *value_to_json(const struct opt_key *key, const void *base)
 	if (key->type == OPT_TIME) {
 		opt_time_text(number, text);
 		return json_string(text);
+	}
+	if (key->type == OPT_MILLI) {
+		opt_milli_text(number, text);
+		if (number % MILLI_PER_1 != 0)
+			return json_string(text);
+		number /= MILLI_PER_1;
 	}
 	if (key->type == OPT_SIZE && number != 0 && number % 1024 == 0) {
 		opt_size_text(number, text);
@@ -173,11 +180,12 @@ static int set_integer(const struct opt *opt, const struct opt_key *key, void *b
 		       json_int_t number, struct err *err)
 {
 	char text[OPT_TEXT_MAX], range[OPT_TEXT_MAX];
-	uint64_t value = (uint64_t)number;
+	uint64_t value = (uint64_t)number, unit = 1;
 
+	if (key->type == OPT_TIME || key->type == OPT_MILLI)
+		unit = key->type == OPT_TIME ? NS_PER_S : MILLI_PER_1;
 	snprintf(text, sizeof(text), "%lld", (long long)number);
-	if (number < 0 ||
-	    (key->type == OPT_TIME && __builtin_mul_overflow(value, NS_PER_S, &value))) {
+	if (number < 0 || __builtin_mul_overflow(value, unit, &value)) {
 		opt_range_text(key, range);
 		return err_set(err, ERANGE, "%s %s is out of range (%s)",
 			       opt->plain ? "value" : key->name, text,
@@ -194,11 +202,11 @@ static int set_value(struct opt_use *use, const struct opt_key *key, const json_
 		[OPT_UINT] = "an integer",
 		[OPT_SIZE] = "a number of bytes or a string like \"512M\"",
 		[OPT_TIME] = "a number of seconds or a string like \"200ms\"",
+		[OPT_MILLI] = "a number or a string like \"1.5\"",
 		[OPT_STR] = "a string",
 		[OPT_ENUM] = "a string",
 	};
 	const struct opt *opt = use->opt;
-	bool number = key->type == OPT_UINT || key->type == OPT_SIZE || key->type == OPT_TIME;
 	int rc = opt_use_key(use, key, err);
 
 	if (rc < 0)
@@ -209,10 +217,18 @@ static int set_value(struct opt_use *use, const struct opt_key *key, const json_
 	}
 	if (key->bare && json_is_boolean(json))
 		return opt_set_text(opt, key, use->base, json_is_true(json) ? "on" : "off", err);
-	if (number && json_is_integer(json))
+	if (opt_is_number(key) && json_is_integer(json))
 		return set_integer(opt, key, use->base, json_integer_value(json), err);
 	if (key->type == OPT_TIME && json_is_real(json))
 		return set_seconds(opt, key, use->base, json_real_value(json), err);
+	if (key->type == OPT_MILLI && json_is_real(json)) {
+		char text[OPT_TEXT_MAX];
+
+		/* As it was written: 0.1 is no sum of powers of two, and 15 digits do not show it.
+		 */
+		snprintf(text, sizeof(text), "%.15g", json_real_value(json));
+		return opt_set_text(opt, key, use->base, text, err);
+	}
 	if (key->type != OPT_BOOL && json_is_string(json)) {
 		const char *text = json_string_value(json);
 

@@ -126,6 +126,25 @@ static int parse_time(const char *text, uint64_t *ns)
 	return 0;
 }
 
+static int parse_milli(const char *text, uint64_t *thousandths)
+{
+	uint64_t digit = 100;
+	int rc = parse_digits(&text, thousandths);
+
+	if (rc == 0 && __builtin_mul_overflow(*thousandths, 1000, thousandths))
+		rc = -ERANGE;
+	if (*text == '.' && text[1] != '\0') {
+		for (text++; *text >= '0' && *text <= '9'; text++, digit /= 10) {
+			if (digit == 0 && *text != '0')
+				return -EDOM;
+			if (__builtin_add_overflow(*thousandths, digit * (uint64_t)(*text - '0'),
+						   thousandths))
+				rc = -ERANGE;
+		}
+	}
+	return *text == '\0' ? rc : -EINVAL;
+}
+
 /*
  * The sentence for what @rc says about number @text of type @type. @who is the key's
  * name and a blank, or nothing.
@@ -137,13 +156,14 @@ static int number_error(int rc, enum opt_type type, const char *who, const char 
 		[OPT_UINT] = "a number (decimal, or hexadecimal after 0x)",
 		[OPT_SIZE] = "a size (digits and K, M, G or T)",
 		[OPT_TIME] = "a duration (a number and ns, us, ms, s, m or h)",
+		[OPT_MILLI] = "a number (digits, and a point for a fraction)",
 	};
 
 	if (rc == -ERANGE)
 		return err_set(err, ERANGE, "%s'" OPT_QUOTE "' is too large", who, text);
 	if (rc == -EDOM)
-		return err_set(err, EINVAL, "%s'" OPT_QUOTE "' is finer than a nanosecond", who,
-			       text);
+		return err_set(err, EINVAL, "%s'" OPT_QUOTE "' is finer than a %s", who, text,
+			       type == OPT_TIME ? "nanosecond" : "thousandth");
 	return err_set(err, EINVAL, "%s'" OPT_QUOTE "' is not %s", who, text, syntax[type]);
 }
 
@@ -192,12 +212,31 @@ void opt_time_text(uint64_t ns, char buf[OPT_TEXT_MAX])
 	snprintf(buf, OPT_TEXT_MAX, "%llu%s", (unsigned long long)(ns / unit->ns), unit->name);
 }
 
+void opt_milli_text(uint64_t thousandths, char buf[OPT_TEXT_MAX])
+{
+	int n = snprintf(buf, OPT_TEXT_MAX, "%llu.%03llu", (unsigned long long)(thousandths / 1000),
+			 (unsigned long long)(thousandths % 1000));
+
+	while (buf[n - 1] == '0')
+		buf[--n] = '\0';
+	if (buf[n - 1] == '.')
+		buf[n - 1] = '\0';
+}
+
+bool opt_is_number(const struct opt_key *key)
+{
+	return key->type == OPT_UINT || key->type == OPT_SIZE || key->type == OPT_TIME ||
+	       key->type == OPT_MILLI;
+}
+
 static void number_text(enum opt_type type, uint64_t value, char buf[OPT_TEXT_MAX])
 {
 	if (type == OPT_SIZE)
 		opt_size_text(value, buf);
 	else if (type == OPT_TIME)
 		opt_time_text(value, buf);
+	else if (type == OPT_MILLI)
+		opt_milli_text(value, buf);
 	else
 		snprintf(buf, OPT_TEXT_MAX, "%llu", (unsigned long long)value);
 }
@@ -207,7 +246,7 @@ void opt_range_text(const struct opt_key *key, char buf[OPT_TEXT_MAX])
 	char min[OPT_TEXT_MAX], max[OPT_TEXT_MAX];
 
 	buf[0] = '\0';
-	if (key->type != OPT_UINT && key->type != OPT_SIZE && key->type != OPT_TIME)
+	if (!opt_is_number(key))
 		return;
 	number_text(key->type, key->min, min);
 	number_text(key->type, key->max, max);
@@ -394,6 +433,9 @@ int opt_set_text(const struct opt *opt, const struct opt_key *key, void *base, c
 		break;
 	case OPT_TIME:
 		rc = parse_time(text, &value);
+		break;
+	case OPT_MILLI:
+		rc = parse_milli(text, &value);
 		break;
 	case OPT_STR:
 		return set_string(key, base, who, text, err);

@@ -26,6 +26,7 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#include "vmm/base/cgroup.h"
 #include "vmm/jail/jail.h"
 #include "vmm/vm.h"
 
@@ -136,24 +137,6 @@ static int check_id(const char *id, struct err *err)
 	return 0;
 }
 
-/* Relative, and going nowhere but down. */
-static int check_parent(const char *path, struct err *err)
-{
-	bool good = path[0] != '/' && path[0] != '\0';
-
-	for (const char *p = path; *p != '\0'; p += strspn(p, "/")) {
-		size_t n = strcspn(p, "/");
-
-		good = good && !(n == 1 && p[0] == '.') && !(n == 2 && p[0] == '.' && p[1] == '.');
-		p += n;
-	}
-	if (!good)
-		return err_set(err, EINVAL,
-			       "parent-cgroup: '%.200s' is not a relative path without . and ..",
-			       path);
-	return 0;
-}
-
 /* What fsize=BYTES or no-file=COUNT means. */
 static int read_limit(const char *text, __rlimit_resource_t *resource, rlim_t *value,
 		      struct err *err)
@@ -185,8 +168,10 @@ static int check(struct jail *j, struct err *err)
 			return err_set(err, EINVAL, "--%s is needed", needed[i]);
 	if (check_id(j->id, err) < 0)
 		return -err->code;
-	if (j->parent != NULL && check_parent(j->parent, err) < 0)
-		return -err->code;
+	if (j->parent != NULL && !cgroup_is_path(j->parent))
+		return err_set(err, EINVAL,
+			       "parent-cgroup: '%.200s' is not a relative path without . and ..",
+			       j->parent);
 	for (size_t i = 0; i < j->cgroups.n; i++)
 		if (jail_cgroup_check(((struct word *)j->cgroups.items)[i].text, err) < 0)
 			return -err->code;
