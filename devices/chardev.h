@@ -115,6 +115,7 @@ struct chardevs {
 	/* Ctrl-a x was typed; Ctrl-a n. */
 	void (*quit)(void *owner);
 	void (*nmi)(void *owner);
+	bool sockets;	       /* there are such, whose names are removed in the end */
 	struct chardev *first; /* private */
 };
 

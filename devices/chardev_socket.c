@@ -172,6 +172,7 @@ static void client_waits(struct loop_fd *lfd, uint32_t events)
 
 int chardev_listen(struct chardev *c, struct err *err)
 {
+	c->all->sockets = true;
 	c->own_in = c->own_out = c->out_nonblock = true;
 	c->out_dead = true;
 	c->keep = malloc(CHARDEV_KEEP);

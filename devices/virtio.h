@@ -51,9 +51,8 @@ struct virtio_transport;
 enum virtio_needs {
 	VIRTIO_NEEDS_CONNECT = 1,     /* connects to sockets that have a name */
 	VIRTIO_NEEDS_SPAWN = 2,	      /* starts programs */
-	VIRTIO_NEEDS_REMOVE = 4,      /* removes the sockets it made */
-	VIRTIO_NEEDS_CONTAINMENT = 8, /* holds a folder open from which there is a way up */
-	VIRTIO_NEEDS_USERS = 16,      /* acts for users the guest names */
+	VIRTIO_NEEDS_CONTAINMENT = 4, /* holds a folder open from which there is a way up */
+	VIRTIO_NEEDS_USERS = 8,	      /* acts for users the guest names */
 };
 
 struct virtio_host {

@@ -246,32 +246,43 @@ struct vm *vm_build(const struct vm_config *cfg, struct vm_user *user, struct lo
 	return vm;
 }
 
+/* Why files of the host are opened by name while the guest runs; NULL: none are. */
+static const char *names_files(const struct vm *vm)
+{
+	const struct vm_config *cfg = vm->cfg;
+
+	if (!vm->own_loop)
+		return "the control API";
+	if (vm->user != NULL)
+		return "vmm run";
+	if (cfg->dump != NULL)
+		return "--dump";
+	if (cfg->save.state != NULL)
+		return "--snapshot";
+	if ((vm->needs & VIRTIO_NEEDS_SPAWN) != 0)
+		return "a qcow2 disk";
+	if ((vm->needs & VIRTIO_NEEDS_CONNECT) != 0)
+		return "--vsock or --vhost-user";
+	if (vm->chardevs.sockets)
+		return "a console on a socket";
+	return cfg->gdb.to != NULL ? "--gdb" : NULL;
+}
+
 /* Everything is opened: what of the host is still needed while the guest runs. */
 static void plan_sandbox(struct vm *vm)
 {
-	const struct vm_config *cfg = vm->cfg;
-	unsigned roles = 0;
+	struct sandbox *sb = &vm->sandbox;
 
-	vm->sandbox.ram = vm->m.mem.mapped ? vm->m.mem.size : 0;
-	vm->sandbox.folders = cfg->sandbox_dirs.items;
-	vm->sandbox.nfolders = cfg->sandbox_dirs.n;
-	vm->sandbox.leads_out = (vm->needs & VIRTIO_NEEDS_CONTAINMENT) != 0;
-	vm->sandbox.users = (vm->needs & VIRTIO_NEEDS_USERS) != 0;
-	vm->needs &= ~(VIRTIO_NEEDS_CONTAINMENT | VIRTIO_NEEDS_USERS);
-	if ((vm->needs & VIRTIO_NEEDS_CONNECT) != 0)
-		roles |= FILTER_ROLE(connect);
-	vm->sandbox.spawns = (vm->needs & VIRTIO_NEEDS_SPAWN) != 0 || vm->user != NULL;
-	vm->sandbox.reason = !vm->own_loop			? "the control API"
-			     : vm->user != NULL			? "vmm run"
-			     : cfg->dump != NULL		? "--dump"
-			     : cfg->save.state != NULL		? "--snapshot"
-			     : vm->needs != 0			? "a device"
-			     : cfg->serial.to == CHARDEV_SOCKET ? "--serial"
-			     : cfg->gdb.to != NULL		? "--gdb"
-								: NULL;
-	if (vm->sandbox.reason != NULL)
-		roles |= FILTER_ROLE(files);
-	vm->sandbox.roles = roles;
+	sb->ram = vm->m.mem.mapped ? vm->m.mem.size : 0;
+	sb->folders = vm->cfg->sandbox_dirs.items;
+	sb->nfolders = vm->cfg->sandbox_dirs.n;
+	sb->leads_out = (vm->needs & VIRTIO_NEEDS_CONTAINMENT) != 0;
+	sb->users = (vm->needs & VIRTIO_NEEDS_USERS) != 0;
+	sb->spawns = (vm->needs & VIRTIO_NEEDS_SPAWN) != 0 || vm->user != NULL;
+	sb->reason = names_files(vm);
+	sb->roles = (vm->needs & VIRTIO_NEEDS_CONNECT) != 0 ? FILTER_ROLE(connect) : 0;
+	if (sb->reason != NULL)
+		sb->roles |= FILTER_ROLE(files);
 }
 
 static int confine_iothread(struct iothreads *all, bool files, struct err *err)
