@@ -159,6 +159,7 @@ static int make_memory(struct vm *vm, struct err *err)
 
 static int build(struct vm *vm, struct err *err)
 {
+	const struct opt_list *shares = vm_devices_uses(vm->cfg, VIRTIO_ID_FS);
 	bool restores = vm->cfg->snapshot != NULL;
 	struct machine *m = &vm->m;
 	const char *why;
@@ -166,7 +167,7 @@ static int build(struct vm *vm, struct err *err)
 	vm->sandbox = (struct sandbox){ .mode = vm->cfg->sandbox,
 					.no_filter = vm->cfg->no_seccomp,
 					.keep = vm->cfg->api.fd != 0 ? (int)vm->cfg->api.fd : -1 };
-	if (vm_devices_uses(vm->cfg, VIRTIO_ID_FS) != NULL && sandbox_begin(&vm->sandbox, err) < 0)
+	if (shares != NULL && shares->n > 0 && sandbox_begin(&vm->sandbox, err) < 0)
 		return -err->code;
 	if (make_cmdline(vm, err) < 0)
 		return -err->code;

@@ -161,6 +161,9 @@ static int make_namespaces(struct sandbox *sb, struct err *err)
 		return -err->code;
 	if (!sb->parted)
 		return 0;
+	/* Programs that were started since have the same mounts, and are to keep their root. */
+	if (sb->began)
+		flags |= CLONE_NEWNS;
 	if (unshare(flags) < 0)
 		return left_out(sb, "namespaces", errno, err);
 	if (sb->reason != NULL && sb->nfolders == 0)
