@@ -31,8 +31,8 @@
  *     descriptor we keep. The next one is given it and does those requests again.
  *   - Without it, it goes on from the used index. That is right for rings that are served in
  *     order. In others, some requests may be done twice, and one that was overtaken be lost: a
- *     guest's driver then finds an id in the used ring that it does not wait for, and gives the queue
- *     up. So a disk's back end should have it; qemu-storage-daemon (up to 10 at least) has not.
+ *     guest's driver then finds an id in the used ring that it does not wait for, and gives the
+ * queue up. So a disk's back end should have it; qemu-storage-daemon (up to 10 at least) has not.
  * Features the guest has accepted must still be there, else the device asks for a reset. It also
  * does when the last back end is known to have taken completed writes along (vhost_user_way's
  * `forgets`): a later flush would succeed, and nobody would know. Of a back end that is not
