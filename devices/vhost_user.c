@@ -30,9 +30,7 @@
  *   - With INFLIGHT_SHMFD the back end notes what it works on in memory of its own making whose
  *     descriptor we keep. The next one is given it and does those requests again.
  *   - Without it, it goes on from the used index. That is right for rings that are served in
- *     order. In others, some requests may be done twice, and one that was overtaken be lost: a
- *     guest's driver then finds an id in the used ring that it does not wait for, and gives the
- * queue up. So a disk's back end should have it; qemu-storage-daemon (up to 10 at least) has not.
+ *     order. For disks, which are not, we take the notes: see vhost_user_notes.c.
  * Features the guest has accepted must still be there, else the device asks for a reset. It also
  * does when the last back end is known to have taken completed writes along (vhost_user_way's
  * `forgets`): a later flush would succeed, and nobody would know. Of a back end that is not
@@ -136,6 +134,36 @@ static void lost(struct vhost_user *vu, const struct err *err)
 
 /* --- Starting and stopping --- */
 
+static void called(struct virtio_device *vdev, unsigned q)
+{
+	struct vhost_user *vu = vu_of(vdev);
+
+	if (vu->notes != NULL)
+		vu_notes_look(&vu->notes[q], &vdev->queue[q].vq);
+}
+
+/* Who takes notes of what is under way: the back end, or we; nobody where all is done in order. */
+static int choose_notes(struct vhost_user *vu)
+{
+	bool ours =
+		vu->type.id == VIRTIO_ID_BLOCK && !vu_has(&vu->conn, VU_PROTOCOL_INFLIGHT_SHMFD);
+
+	if (ours && vu->notes == NULL) {
+		vu->notes = calloc(vu->vdev.nqueues, sizeof(*vu->notes));
+		if (vu->notes == NULL)
+			return -ENOMEM;
+	}
+	vu->ops.called = ours ? called : NULL;
+	return 0;
+}
+
+static void free_notes(struct vhost_user *vu)
+{
+	for (unsigned q = 0; vu->notes != NULL && q < vu->vdev.nqueues; q++)
+		free(vu->notes[q].under_way);
+	free(vu->notes);
+}
+
 /* IDLE -> RUNNING. Loop. */
 static void start(struct vhost_user *vu)
 {
@@ -158,6 +186,10 @@ static void start(struct vhost_user *vu)
 	}
 	if (vu->way != NULL)
 		vu->life = vu->way->lives;
+	if (choose_notes(vu) < 0) {
+		virtio_give_up(vdev, "no memory");
+		return;
+	}
 	if (vu_give_rings(vu, vu_deadline(vu), &err) < 0) {
 		vu_broken(vu, &err);
 		return;
@@ -426,6 +458,7 @@ static void vu_destroy(struct virtio_device *vdev)
 	forget_inflight(vu);
 	if (vu->way != NULL)
 		vu->way->free(vu->way);
+	free_notes(vu);
 	virtio_fini(vdev);
 	free(vu->path);
 	free(vu);

@@ -46,6 +46,13 @@ struct vu_type {
 	void (*link)(struct vhost_user *vu, bool up);
 };
 
+/* What is under way in a ring, noted by us; see vhost_user_notes.c. */
+struct vu_notes {
+	bool known;
+	uint16_t made, used; /* indices up to which it was looked at */
+	uint8_t *under_way;  /* [size], by head: 0 or 1. NULL: no notes */
+};
+
 #define VU_CONFIG_ASK (VU_CONFIG_MAX + 1)
 
 struct vhost_user {
@@ -77,6 +84,8 @@ struct vhost_user {
 	unsigned life;	  /* of the back end that had them last: way->lives */
 	bool torn;	  /* they were with one that is gone: they go on from the used index */
 	struct vu_inflight inflight;
+	struct vu_notes
+		*notes; /* [vdev.nqueues]; NULL: the back end takes its own, or serves in order */
 	uint8_t config[VU_CONFIG_MAX];
 	struct iovec iov[VIRTQUEUE_IOV(VIRTQUEUE_SIZE_MAX)]; /* net: of the control queue */
 };
@@ -119,6 +128,19 @@ int vu_give_rings(struct vhost_user *vu, uint64_t deadline, struct err *err);
  * is nobody to ask) where the used ring is. Any thread.
  */
 int vu_take_rings(struct vhost_user *vu, struct err *err);
+
+/* --- vhost_user_notes.c --- */
+
+/* A ring is given to a back end that begins at the used index, with nothing under way. 0 or
+ * -ENOMEM. */
+int vu_notes_begin(struct vu_notes *notes, const struct virtqueue *vq);
+/* See what has happened since. */
+void vu_notes_look(struct vu_notes *notes, const struct virtqueue *vq);
+/*
+ * The back end is gone: put what it had under way where the next one begins. -ENODATA: it is not
+ * known.
+ */
+int vu_notes_apply(struct vu_notes *notes, struct virtqueue *vq);
 
 /* --- vhost_user_types.c --- */
 

@@ -171,8 +171,12 @@ static int start_ring(struct vhost_user *vu, unsigned q, uint64_t deadline, stru
 				.desc = vq->desc,
 				.avail = vq->driver,
 				.used = vq->device };
-	int r = virtio_offload(&vu->vdev, q, true, &ring.kick, &ring.call);
+	int r = 0;
 
+	if (vu->notes != NULL && (!vu->torn || vu_notes_apply(&vu->notes[q], vq) < 0))
+		r = vu_notes_begin(&vu->notes[q], vq);
+	if (r == 0)
+		r = virtio_offload(&vu->vdev, q, true, &ring.kick, &ring.call);
 	if (r < 0)
 		return err_sys(err, -r, "eventfds of queue %u", q);
 	vu->out |= BIT(q);

@@ -298,7 +298,8 @@ static void kick_signalled(struct loop_fd *lfd, uint32_t events)
 	virtio_work(&vdev->work);
 }
 
-/* The call eventfd of an offloaded queue, where the transport has no irqfd. */
+/* The call eventfd of an offloaded queue, where the transport has no irqfd or the device listens.
+ */
 static void call_signalled(struct loop_fd *lfd, uint32_t events)
 {
 	struct virtio_queue *queue = container_of(lfd, struct virtio_queue, call);
@@ -306,6 +307,8 @@ static void call_signalled(struct loop_fd *lfd, uint32_t events)
 
 	(void)events;
 	pthread_mutex_lock(&vdev->lock);
+	if (queue->offloaded && vdev->ops->called != NULL)
+		vdev->ops->called(vdev, (unsigned)(queue - vdev->queue));
 	if (queue->offloaded && running(vdev))
 		interrupt(vdev, (int)(queue - vdev->queue));
 	pthread_mutex_unlock(&vdev->lock);
@@ -339,7 +342,7 @@ int virtio_offload(struct virtio_device *vdev, unsigned q, bool on, int *kick, i
 	/* Nothing of an earlier life. */
 	(void)eventfd_read(queue->kick.fd, &count);
 	(void)eventfd_read(queue->call.fd, &count);
-	r = set_irqfd(queue, true);
+	r = vdev->ops->called == NULL ? set_irqfd(queue, true) : -EOPNOTSUPP;
 	if (r == -EOPNOTSUPP)
 		r = loop_add_fd(vdev->loop, &queue->call, EPOLLIN | EPOLLET, &err);
 	if (r < 0)

@@ -110,6 +110,11 @@ struct virtio_ops {
 	 * Also called of a device that was never live. May be NULL.
 	 */
 	void (*reset)(struct virtio_device *vdev);
+	/*
+	 * Whoever serves queue @q (virtio_offload()) interrupts: before the driver hears of it. On
+	 * the loop, lock held. NULL: interrupts need not lead through us.
+	 */
+	void (*called)(struct virtio_device *vdev, unsigned q);
 	/* @len bytes at @off of the configuration space, inside it, were written. May be NULL. */
 	void (*config_write)(struct virtio_device *vdev, unsigned off, const void *data,
 			     unsigned len);

@@ -117,6 +117,7 @@ struct backend {
 	_Atomic unsigned at, lie_request;
 	_Atomic enum backend_lie lie;
 	_Atomic bool hold;	      /* requests are taken and not done */
+	_Atomic bool hold_odd;	      /* every other one is */
 	_Atomic bool config_news;     /* the configuration is another: say so */
 	_Atomic unsigned odd_request; /* send this request of its own */
 	_Atomic uint32_t odd_flags, odd_size;
@@ -269,7 +270,7 @@ static inline void backend_serve(struct backend *b, unsigned q)
 
 		if (b->inflight != NULL)
 			b->inflight[q * 256 + head % 256] = 1;
-		if (b->hold)
+		if (b->hold || (b->hold_odd && ring->last_avail % 2 == 1))
 			b->held++;
 		else
 			backend_complete(b, q, head);
