@@ -20,9 +20,9 @@
  * in memory) when the device goes away, and by the kernel when we are killed.
  *
  * When it ends before us it is started again, and does what was under way once more: see
- * vhost_user_notes.c. But part of an image's tables is written only when the guest flushes. What was
- * completed since is lost with the process, as in a power cut, only that the guest runs on and its
- * next flush would succeed. So unless the image is only read, or each write is flushed
+ * vhost_user_notes.c. But part of an image's tables is written only when the guest flushes. What
+ * was completed since is lost with the process, as in a power cut, only that the guest runs on and
+ * its next flush would succeed. So unless the image is only read, or each write is flushed
  * (cache=none), the device then asks for a reset: after a reboot the guest finds its disk as after
  * that power cut.
  *
