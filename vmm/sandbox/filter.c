@@ -56,19 +56,19 @@
 	 CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID)
 
 struct item {
-	unsigned role;
+	unsigned roles; /* whose it is */
 	uint32_t value;
 };
 
-#define SYSCALL(role, name) { FILTER_##role, SYS_##name },
-#define IOCTL(role, name)
+#define SYSCALL(roles, name) { roles, SYS_##name },
+#define IOCTL(roles, name)
 static const struct item syscalls[] = {
 #include "policy.inc"
 };
 #undef SYSCALL
 #undef IOCTL
-#define SYSCALL(role, name)
-#define IOCTL(role, name) { FILTER_##role, (uint32_t)(name) },
+#define SYSCALL(roles, name)
+#define IOCTL(roles, name) { roles, (uint32_t)(name) },
 static const struct item ioctls[] = {
 #include "policy.inc"
 };
@@ -115,20 +115,6 @@ static void allow_if(struct program *p, uint32_t value)
 	put_if(p, value, SECCOMP_RET_ALLOW);
 }
 
-static bool has(const struct item *items, size_t n, unsigned roles, uint32_t value)
-{
-	for (size_t i = 0; i < n; i++)
-		if ((roles & 1u << items[i].role) != 0 && items[i].value == value)
-			return true;
-	return false;
-}
-
-/* Is items[i] the first of @roles with its value? */
-static bool first_of(const struct item *items, size_t i, unsigned roles)
-{
-	return (roles & 1u << items[i].role) != 0 && !has(items, i, roles, items[i].value);
-}
-
 /* ioctl(2), whose requests are listed. Its number is loaded. */
 static void put_ioctl(struct program *p, unsigned roles, uint32_t otherwise)
 {
@@ -140,7 +126,7 @@ static void put_ioctl(struct program *p, unsigned roles, uint32_t otherwise)
 	if ((roles & FILTER_ROLE(vcpu)) != 0)
 		allow_if(p, KVM_RUN);
 	for (size_t i = 0; i < COUNT(ioctls); i++)
-		if (first_of(ioctls, i, roles))
+		if ((ioctls[i].roles & roles) != 0)
 			allow_if(p, ioctls[i].value);
 	ret(p, otherwise);
 	if (p->n <= PROGRAM_MAX)
@@ -158,36 +144,15 @@ static void put_checked(struct program *p, const struct check *c, uint32_t other
 	ret(p, otherwise);
 }
 
-/* Those that are checked, by what. */
-static size_t make_checks(struct check checks[16])
-{
-	const uint32_t all = UINT32_MAX, pid = (uint32_t)getpid();
-	const struct check list[] = {
-		/* Nothing becomes code. */
-		{ SYS_mmap, 2, PROT_EXEC, 0 },
-		{ SYS_mprotect, 2, PROT_EXEC, 0 },
-		/* Threads, no processes; and no namespaces. */
-		{ SYS_clone, 0, all, THREAD_FLAGS },
-		{ SYS_socket, 0, all, AF_UNIX },
-		{ SYS_socketpair, 0, all, AF_UNIX },
-		/* Signals: to ourselves. */
-		{ SYS_tgkill, 0, all, pid },
-		{ SYS_prctl, 0, all, PR_SET_NAME },
-	};
-
-	memcpy(checks, list, sizeof(list));
-	return COUNT(list);
-}
-
 /* fcntl(2): F_SETOWN has the kernel send signals to whoever is named. That may be us. */
-static void put_fcntl(struct program *p, uint32_t otherwise)
+static void put_fcntl(struct program *p, uint32_t pid, uint32_t otherwise)
 {
 	put(p, BPF_JMP | BPF_JEQ | BPF_K, SYS_fcntl, 0, 7);
 	load(p, offsetof(struct seccomp_data, args[1]));
 	put(p, BPF_JMP | BPF_JEQ | BPF_K, F_SETOWN_EX, 4, 0);
 	put(p, BPF_JMP | BPF_JEQ | BPF_K, F_SETOWN, 0, 2);
 	load(p, offsetof(struct seccomp_data, args[2]));
-	put(p, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)getpid(), 0, 1);
+	put(p, BPF_JMP | BPF_JEQ | BPF_K, pid, 0, 1);
 	ret(p, SECCOMP_RET_ALLOW);
 	ret(p, otherwise);
 }
@@ -223,18 +188,30 @@ static int by_number(const void *a, const void *b)
 	return (*x > *y) - (*x < *y);
 }
 
-/* Does a call have a rule of its own? Then it is put here. */
-static bool put_special(struct program *p, uint32_t nr, uint32_t otherwise)
+/* Does a call have a rule of its own? Then it is put here. @pid: of this process. */
+static bool put_special(struct program *p, uint32_t nr, uint32_t pid, uint32_t otherwise)
 {
-	struct check checks[16];
-	size_t n = make_checks(checks), i = 0;
+	const uint32_t all = UINT32_MAX;
+	const struct check checks[] = {
+		/* Nothing becomes code. */
+		{ SYS_mmap, 2, PROT_EXEC, 0 },
+		{ SYS_mprotect, 2, PROT_EXEC, 0 },
+		/* Threads, no processes; and no namespaces. */
+		{ SYS_clone, 0, all, THREAD_FLAGS },
+		{ SYS_socket, 0, all, AF_UNIX },
+		{ SYS_socketpair, 0, all, AF_UNIX },
+		/* Signals: to ourselves. */
+		{ SYS_tgkill, 0, all, pid },
+		{ SYS_prctl, 0, all, PR_SET_NAME },
+	};
+	size_t i = 0;
 
-	while (i < n && checks[i].nr != nr)
+	while (i < COUNT(checks) && checks[i].nr != nr)
 		i++;
-	if (i < n)
+	if (i < COUNT(checks))
 		put_checked(p, &checks[i], otherwise);
 	else if (nr == SYS_fcntl)
-		put_fcntl(p, otherwise);
+		put_fcntl(p, pid, otherwise);
 	else if (nr == SYS_clone3) /* flags in memory: the C library then takes clone(2) */
 		put_if(p, nr, SECCOMP_RET_ERRNO | ENOSYS);
 	else if (nr == SYS_io_uring_setup) /* not a restricted one: threads then */
@@ -246,7 +223,7 @@ static bool put_special(struct program *p, uint32_t nr, uint32_t otherwise)
 
 static void make(struct program *p, unsigned roles, uint32_t otherwise)
 {
-	uint32_t plain[COUNT(syscalls)];
+	uint32_t plain[COUNT(syscalls)], pid = (uint32_t)getpid();
 	size_t n = 0;
 
 	load(p, offsetof(struct seccomp_data, arch));
@@ -257,8 +234,8 @@ static void make(struct program *p, unsigned roles, uint32_t otherwise)
 	for (size_t i = 0; i < COUNT(syscalls); i++) {
 		uint32_t nr = syscalls[i].value;
 
-		if (nr != SYS_ioctl && first_of(syscalls, i, roles) &&
-		    !put_special(p, nr, otherwise))
+		if ((syscalls[i].roles & roles) != 0 && nr != SYS_ioctl &&
+		    !put_special(p, nr, pid, otherwise))
 			plain[n++] = nr;
 	}
 	qsort(plain, n, sizeof(plain[0]), by_number);

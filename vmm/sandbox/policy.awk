@@ -6,7 +6,19 @@
 #
 # ROLE is who calls: main (if none is named), io (I/O threads), vcpu, share (threads that serve a
 # folder), files, connect (see filter.h); or spawn, which has no filter, as a program that is started
-# would inherit it. Out come lines for filter.c, each once.
+# would inherit it. Out come lines for filter.c, one for each call or request:
+#
+#	SYSCALL(FILTER_ROLE(main) | FILTER_ROLE(io), read)
+
+function add(macro, who, what,    key)
+{
+	if (who == "spawn" || seen[macro, who, what]++)
+		return
+	key = macro " " what
+	if (!(key in roles))
+		list[++lines] = key
+	roles[key] = roles[key] (roles[key] == "" ? "" : " | ") "FILTER_ROLE(" who ")"
+}
 
 match($0, /^ \* #(syscalls|ioctls)[a-z ]*:/) {
 	head = substr($0, RSTART, RLENGTH)
@@ -17,8 +29,7 @@ match($0, /^ \* #(syscalls|ioctls)[a-z ]*:/) {
 	n = split(substr($0, RSTART + RLENGTH), name, " ")
 	for (i = 1; i <= n && name[1] != "none"; i++)
 		for (r = 1; r <= nroles; r++)
-			if (role[r] != "spawn" && !seen[macro, role[r], name[i]]++)
-				list[++lines] = macro "(" role[r] ", " name[i] ")"
+			add(macro, role[r], name[i])
 }
 
 # Two lines that were made one by whoever formatted them.
@@ -31,13 +42,11 @@ END {
 	if (bad)
 		exit 1
 	for (i = 1; i <= lines; i++) {
-		word = list[i]
-		sub(/.*, /, "", word)
-		sub(/\)/, "", word)
-		# Not every architecture has all of them: reword, say.
-		if (list[i] ~ /^SYSCALL/)
-			print "#ifdef SYS_" word "\n" list[i] "\n#endif"
-		else
-			print list[i]
+		split(list[i], entry, " ")
+		line = entry[1] "(" roles[list[i]] ", " entry[2] ")"
+		# Not every architecture has all of them: rename, say.
+		if (entry[1] == "SYSCALL")
+			line = "#ifdef SYS_" entry[2] "\n" line "\n#endif"
+		print line
 	}
 }
