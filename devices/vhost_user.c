@@ -162,6 +162,7 @@ static void free_notes(struct vhost_user *vu)
 	for (unsigned q = 0; vu->notes != NULL && q < vu->vdev.nqueues; q++)
 		free(vu->notes[q].under_way);
 	free(vu->notes);
+	vu->notes = NULL;
 }
 
 /* IDLE -> RUNNING. Loop. */
@@ -194,6 +195,8 @@ static void start(struct vhost_user *vu)
 		vu_broken(vu, &err);
 		return;
 	}
+	if (vu->ops.called == NULL) /* from here on it takes its own */
+		free_notes(vu);
 	vu->state = VU_RUNNING;
 	vu->torn = false;
 	for (unsigned q = 0; q < vdev->nqueues; q++) {
