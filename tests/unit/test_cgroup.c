@@ -13,51 +13,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "tests/unit/test_run.h"
+#include "tests/unit/tree.h"
 #include "vmm/base/log.h"
 #include "vmm/config.h"
 
-static char dir[64], name[] = "x";
+static char name[] = "x";
 static struct vm_config cfg;
 static struct vm_cgroup *cgroup;
 static struct err err;
 
-/* A file below the folder with @text in it, and the folders on the way. */
-static void put(const char *file, const char *text)
-{
-	char path[256];
-	FILE *f;
-
-	snprintf(path, sizeof(path), "%s/%s", dir, file);
-	for (char *p = path + strlen(dir) + 1; (p = strchr(p, '/')) != NULL; p++) {
-		*p = '\0';
-		mkdir(path, 0755);
-		*p = '/';
-	}
-	f = fopen(path, "we");
-	ck_assert_ptr_nonnull(f);
-	fputs(text, f);
-	fclose(f);
-}
-
-static const char *get(const char *file)
-{
-	static char text[4][256];
-	static unsigned next;
-	char path[256], *t = text[next++ % 4];
-	FILE *f;
-
-	snprintf(path, sizeof(path), "%s/%s", dir, file);
-	f = fopen(path, "re");
-	ck_assert_msg(f != NULL, "%s", file);
-	t[fread(t, 1, 255, f)] = '\0';
-	fclose(f);
-	return t;
-}
-
 static void setup(void)
 {
-	strcpy(dir, "/tmp/test_cgroup.XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(dir));
+	tree_make();
 	cfg = (struct vm_config){ .name = name, .machine.cpus.share = 1000 };
 	cgroup = NULL;
 	err = (struct err)ERR_INIT;
@@ -66,11 +33,8 @@ static void setup(void)
 
 static void teardown(void)
 {
-	char command[128];
-
 	vm_cgroup_free(cgroup);
-	snprintf(command, sizeof(command), "rm -rf '%s'", dir);
-	ck_assert_int_eq(system(command), 0);
+	tree_remove();
 }
 
 static int make(void)

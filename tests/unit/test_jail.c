@@ -9,38 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "tests/unit/test_run.h"
+#include "tests/unit/tree.h"
 #include "vmm/jail/jail.h"
-
-static char dir[64];
-
-/* A file below the folder with @text in it. */
-static void put(const char *name, const char *text)
-{
-	char path[256];
-	FILE *f;
-
-	snprintf(path, sizeof(path), "%s/%s", dir, name);
-	f = fopen(path, "we");
-	ck_assert_ptr_nonnull(f);
-	fputs(text, f);
-	fclose(f);
-}
-
-static const char *get(const char *name)
-{
-	static char text[256];
-	char path[256];
-	FILE *f;
-	size_t n;
-
-	snprintf(path, sizeof(path), "%s/%s", dir, name);
-	f = fopen(path, "re");
-	ck_assert_ptr_nonnull(f);
-	n = fread(text, 1, sizeof(text) - 1, f);
-	text[n] = '\0';
-	fclose(f);
-	return text;
-}
 
 static void folder(const char *name)
 {
@@ -59,8 +29,7 @@ static void setup(void)
 {
 	char mounts[512];
 
-	strcpy(dir, "/tmp/test_jail.XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(dir));
+	tree_make();
 	snprintf(mounts, sizeof(mounts),
 		 "proc /proc proc rw 0 0\n"
 		 "cgroup %s/cpu cgroup rw,relatime,cpu,cpuacct 0 0\n"
@@ -96,10 +65,7 @@ static void setup(void)
 
 static void teardown(void)
 {
-	char command[128];
-
-	snprintf(command, sizeof(command), "rm -rf '%s'", dir);
-	ck_assert_int_eq(system(command), 0);
+	tree_remove();
 }
 
 /* Enters groups with @settings, which end with NULL; returns what jail_cgroups_enter() does. */
