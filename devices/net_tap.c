@@ -18,7 +18,6 @@
  * them gets none. The header is in the host's byte order, which is virtio's: little-endian.
  *
  * #syscalls main io vcpu: readv writev ioctl recvfrom
- * #syscalls main io vcpu: ioctl
  * #ioctls main io vcpu: TUNSETOFFLOAD TUNSETQUEUE SIOCGIFFLAGS
  */
 #include <errno.h>

@@ -40,13 +40,6 @@
 struct virtio_device;
 struct virtio_transport;
 
-/*
- * What the monitor lends to the devices it makes. All outlives them.
- *
- * add_memory: let the first @size bytes of file @fd (the device's own, open as long as @mem lives
- * or at least as long as vCPUs run) appear in the guest's memory, not as RAM, at an address that
- * is a multiple of 1 GiB, which *gpa says. Only in `create`. NULL: not in this machine.
- */
 /* What a device does while the guest runs that others do not: bits of virtio_host.needs. */
 enum virtio_needs {
 	VIRTIO_NEEDS_CONNECT = 1,     /* connects to sockets that have a name */
@@ -55,6 +48,13 @@ enum virtio_needs {
 	VIRTIO_NEEDS_USERS = 8,	      /* acts for users the guest names */
 };
 
+/*
+ * What the monitor lends to the devices it makes. All outlives them.
+ *
+ * add_memory: let the first @size bytes of file @fd (the device's own, open as long as @mem lives
+ * or at least as long as vCPUs run) appear in the guest's memory, not as RAM, at an address that
+ * is a multiple of 1 GiB, which *gpa says. Only in `create`. NULL: not in this machine.
+ */
 struct virtio_host {
 	struct gmem *mem;
 	struct loop *loop;	     /* the main one */

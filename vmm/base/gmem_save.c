@@ -13,7 +13,6 @@
  * kernels; see gmem.c.
  *
  * #syscalls: lseek pread64 close fcntl mmap madvise
- * #syscalls files: openat
  */
 #include <errno.h>
 #include <fcntl.h>
