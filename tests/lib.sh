@@ -44,6 +44,12 @@ has() {
 
 finish() { exit $((failures > 0)); }
 
+# at_exit COMMAND: when this script ends. By trap alone, a child that a signal ends before its exec() would
+# run COMMAND as well.
+at_exit() {
+	trap "[ \$BASHPID != \$\$ ] || { $1; }" EXIT
+}
+
 # kvm_for_all SCRIPT ARGUMENT...: as root, SCRIPT once more where everybody may use /dev/kvm: a mount
 # namespace that ends with it. Returns where that is so, or nothing can be done about it.
 kvm_for_all() {
