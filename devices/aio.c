@@ -246,6 +246,8 @@ static int ring_init(struct aio *aio)
 	if (r < 0)
 		return r;
 	r = ring_restrict(aio);
+	if (r == 0) /* whoever can write to it makes us read and write anything, anywhere */
+		r = io_uring_ring_dontfork(&aio->ring);
 	if (r < 0) {
 		io_uring_queue_exit(&aio->ring);
 		return r;

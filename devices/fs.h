@@ -4,8 +4,8 @@
  * fs_session.c takes its requests apart and is where to begin reading; fs_impl.h says which
  * file does what.
  *
- * Not locked: the owner calls everything under one mutex of its own; fs_setup(), fs_watch()
- * and fs_serve() on the thread of its loop, the rest on any.
+ * Not locked: the owner calls everything under one mutex of its own; fs_forked(), fs_setup(),
+ * fs_watch() and fs_serve() on the thread of its loop, the rest on any.
  */
 #ifndef DEVICES_FS_H
 #define DEVICES_FS_H
@@ -73,6 +73,10 @@ void fs_free(struct fs *fs);
 
 /* Once, on the thread that will serve it: see fs_open.c. 0 or -code. */
 int fs_setup(struct fs *fs, struct err *err);
+/* Before that, where it is a copy of what another process made: it is this one's. 0 or -code. */
+int fs_forked(struct fs *fs, struct err *err);
+/* Call @fn for each descriptor it holds. */
+void fs_descriptors(const struct fs *fs, void (*fn)(void *arg, int fd), void *arg);
 /* Can the rest of the host be reached from what it holds open, by whoever takes it over? */
 bool fs_leads_out(const struct fs *fs);
 /* Watch for completions on @loop. Harmless when watched. 0 or -code. */

@@ -289,14 +289,42 @@ static int open_what(struct fs *fs, const char *path, struct err *err)
 	return 0;
 }
 
-int fs_open_root(struct fs *fs, const char *path, struct err *err)
+static int open_proc(struct fs *fs, struct err *err)
 {
-	raise_limit(fs);
 	fs->proc = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fs->proc < 0)
 		return err_sys(err, errno, "cannot open /proc/self/fd");
 	fs->proc = cut_off(fs, fs->proc);
+	return 0;
+}
+
+int fs_open_root(struct fs *fs, const char *path, struct err *err)
+{
+	raise_limit(fs);
+	if (open_proc(fs, err) < 0)
+		return -err->code;
 	return open_what(fs, path, err);
+}
+
+int fs_forked(struct fs *fs, struct err *err)
+{
+	close(fs->proc);
+	return open_proc(fs, err);
+}
+
+void fs_descriptors(const struct fs *fs, void (*fn)(void *arg, int fd), void *arg)
+{
+	const int own[] = { fs->proc, fs->file };
+
+	for (unsigned i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+		if (own[i] >= 0)
+			fn(arg, own[i]);
+	for (uint32_t i = 1; i < fs->nodes.fresh; i++)
+		if (fs->nodes.node[i].fd >= 0)
+			fn(arg, fs->nodes.node[i].fd);
+	for (uint32_t i = 1; i < fs->handles.fresh; i++)
+		if (fs->handles.handle[i].fd >= 0)
+			fn(arg, fs->handles.handle[i].fd);
 }
 
 int fs_setup(struct fs *fs, struct err *err)
@@ -313,5 +341,8 @@ int fs_setup(struct fs *fs, struct err *err)
 	if (!fs->own_fs)
 		fs->acl = false; /* needs a umask for each request */
 	r = fs_ids_setup(fs);
-	return r < 0 ? err_sys(err, -r, "cannot prepare to act for other users") : 0;
+	if (r < 0)
+		return err_sys(err, -r, "cannot prepare to act for other users");
+	fs->aio = aio_new(NULL, 0, 0, fs->ready, fs->owner, err);
+	return fs->aio != NULL ? 0 : -err->code;
 }

@@ -118,19 +118,26 @@ static void kick_all(struct virtio_device *vdev)
 	post(vdev);
 }
 
+void virtio_broken(struct virtio_device *vdev)
+{
+	/* Known already, or reset and nobody to tell: 0 is what the driver waits to read. */
+	if (vdev->status == 0 || (vdev->status & VIRTIO_CONFIG_S_NEEDS_RESET) != 0)
+		return;
+	vdev->status |= VIRTIO_CONFIG_S_NEEDS_RESET;
+	if ((vdev->status & VIRTIO_CONFIG_S_DRIVER_OK) != 0)
+		interrupt(vdev, -1);
+}
+
 /* No more until the driver resets us; @what and @ap are for the log. */
 static void fail(struct virtio_device *vdev, const char *what, const char *fmt, va_list ap)
 {
 	char why[160];
 
-	/* Known already, or reset and nobody to tell: 0 is what the driver waits to read. */
 	if (vdev->status == 0 || (vdev->status & VIRTIO_CONFIG_S_NEEDS_RESET) != 0)
 		return;
 	vsnprintf(why, sizeof(why), fmt, ap);
 	log_limited(LOG_WARN, "%s: %s%s; waiting for a reset", vdev->name, what, why);
-	vdev->status |= VIRTIO_CONFIG_S_NEEDS_RESET;
-	if ((vdev->status & VIRTIO_CONFIG_S_DRIVER_OK) != 0)
-		interrupt(vdev, -1);
+	virtio_broken(vdev);
 }
 
 void virtio_fail(struct virtio_device *vdev, const char *fmt, ...)
@@ -182,6 +189,18 @@ static int make_eventfd(struct loop_fd *lfd)
 	return lfd->fd < 0 ? -errno : 0;
 }
 
+int virtio_make_eventfds(struct virtio_device *vdev)
+{
+	int r = 0;
+
+	for (unsigned q = 0; r == 0 && q < vdev->nqueues; q++) {
+		r = make_eventfd(&vdev->queue[q].kick);
+		if (r == 0)
+			r = make_eventfd(&vdev->queue[q].call);
+	}
+	return r;
+}
+
 static int set_ioeventfd(struct virtio_queue *queue, bool on)
 {
 	struct virtio_device *vdev = queue->vdev;
@@ -229,7 +248,7 @@ static void count_latency(struct virtio_device *vdev, uint64_t ns, unsigned n)
 	uint64_t us = ns / 1000;
 	unsigned bucket = us > 1 ? 63U - (unsigned)__builtin_clzll(us) : 0;
 
-	vdev->counters.latency[bucket < VIRTIO_BUCKETS ? bucket : VIRTIO_BUCKETS - 1] += n;
+	vdev->counters->latency[bucket < VIRTIO_BUCKETS ? bucket : VIRTIO_BUCKETS - 1] += n;
 }
 
 static uint64_t batch_begun(struct virtio_device *vdev)
@@ -259,7 +278,7 @@ static void serve_kick(struct virtio_queue *queue)
 	}
 	if (!queue->ioeventfd && !queue->no_ioeventfd && queue->exits >= VIRTIO_EXITS_MAX)
 		earn_ioeventfd(queue);
-	vdev->counters.kicks++;
+	vdev->counters->kicks++;
 	vdev->ops->kick(vdev, (unsigned)(queue - vdev->queue));
 	virtio_end_batch(vdev);
 }
@@ -370,7 +389,7 @@ bool virtio_pop(struct virtio_device *vdev, unsigned q, struct virtqueue_chain *
 		virtio_fail(vdev, "queue %u: %s", q, vq->broken);
 	if (r <= 0)
 		return false;
-	vdev->counters.chains++;
+	vdev->counters->chains++;
 	if ((vdev->untimed >> q & 1) == 0)
 		chain->at = batch_begun(vdev);
 	return true;
@@ -382,8 +401,8 @@ void virtio_push(struct virtio_device *vdev, unsigned q, const struct virtqueue_
 
 	if (vq == NULL)
 		return;
-	vdev->counters.in_bytes += chain->writable.done;
-	vdev->counters.out_bytes += chain->readable.done;
+	vdev->counters->in_bytes += chain->writable.done;
+	vdev->counters->out_bytes += chain->readable.done;
 	if (chain->at != 0) {
 		if (chain->at == batch_begun(vdev))
 			vdev->at_once++;
@@ -399,7 +418,7 @@ void virtio_interrupt(struct virtio_device *vdev, unsigned q)
 	struct virtqueue *vq = running_vq(vdev, q);
 
 	if (vq != NULL && virtqueue_wants_interrupt(vq)) {
-		vdev->counters.interrupts++;
+		vdev->counters->interrupts++;
 		interrupt(vdev, (int)q);
 	}
 	virtio_end_batch(vdev);
@@ -572,6 +591,7 @@ int virtio_init(struct virtio_device *vdev, const struct virtio_ops *ops,
 	vdev->config = config;
 	vdev->config_size = config_size;
 	vdev->work.fn = virtio_work;
+	vdev->counters = &vdev->own_counters;
 	if (vdev->name[0] == '\0')
 		snprintf(vdev->name, sizeof(vdev->name), "%s", ops->name);
 	pthread_mutex_init(&vdev->lock, NULL);

@@ -38,6 +38,7 @@
 #define VIRTIO_EXITS_MAX 16
 
 struct virtio_device;
+struct virtio_processes;
 struct virtio_transport;
 
 /* What a device does while the guest runs that others do not: bits of virtio_host.needs. */
@@ -59,10 +60,12 @@ struct virtio_host {
 	struct gmem *mem;
 	struct loop *loop;	     /* the main one */
 	struct iothreads *iothreads; /* for iothread_new(); NULL: each starts at once */
-	const char *vm_name;	     /* NULL: none was given */
-	bool new_macs;		     /* a saved MAC address is not to be taken over */
-	unsigned *needs;	     /* enum virtio_needs; NULL: nobody wants to know */
-	struct chardevs *chardevs;   /* who hears of console output and keys */
+	struct virtio_processes
+		*processes;	   /* for virtio_process_new(); NULL: there shall be none */
+	const char *vm_name;	   /* NULL: none was given */
+	bool new_macs;		   /* a saved MAC address is not to be taken over */
+	unsigned *needs;	   /* enum virtio_needs; NULL: nobody wants to know */
+	struct chardevs *chardevs; /* who hears of console output and keys */
 	int (*add_memory)(const struct virtio_host *host, int fd, uint64_t size, bool ro,
 			  uint64_t *gpa, struct err *err);
 };
@@ -208,7 +211,7 @@ struct virtio_device {
 	_Atomic uint64_t kicked; /* queues with work, by bit */
 	atomic_bool rescanned;	 /* `rescan` is due */
 	bool changed;		 /* `update` is due */
-	struct virtio_counters counters;
+	struct virtio_counters *counters, own_counters;
 	uint64_t untimed; /* queues whose buffers wait for what may come, by bit: no latencies */
 	uint64_t now;	  /* when the batch under way was begun; 0: not known yet */
 	unsigned at_once; /* chains popped and pushed in it */
@@ -289,6 +292,12 @@ void virtio_fail(struct virtio_device *vdev, const char *fmt, ...)
 /* The same where it is not the driver's fault: the device cannot go on as it was promised. */
 void virtio_give_up(struct virtio_device *vdev, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
+
+/* NEEDS_RESET, and nothing said: somebody else has. */
+void virtio_broken(struct virtio_device *vdev);
+
+/* Those of all queues are there from now on, as long as the device. 0 or -errno. */
+int virtio_make_eventfds(struct virtio_device *vdev);
 
 /*
  * Hand queue @q to the host's kernel: *kick is signalled when the driver notifies, signalling

@@ -105,7 +105,7 @@ static void answer(struct blk_req *req, uint8_t status)
 		virtqueue_write(in, &status, 1);
 		virtio_push(&blk->vdev, req->q, &req->chain);
 		blk->interrupts |= 1ULL << req->q;
-		blk->vdev.counters.failures += status != VIRTIO_BLK_S_OK;
+		blk->vdev.counters->failures += status != VIRTIO_BLK_S_OK;
 	}
 	req_put(req);
 }
@@ -159,7 +159,7 @@ static bool in_disk(const struct blk *blk, uint64_t sector, uint64_t len)
 
 static void submit(struct blk_req *req, enum disk_op op, uint64_t sector, uint64_t len)
 {
-	struct virtio_counters *count = &req->blk->vdev.counters;
+	struct virtio_counters *count = req->blk->vdev.counters;
 
 	count->reads += op == DISK_READ;
 	count->writes += op == DISK_WRITE;
@@ -256,7 +256,7 @@ static bool admit(struct blk *blk, uint64_t bytes)
 		ratelimit_return(&blk->iops, 1);
 	}
 	blk->throttled = true;
-	blk->vdev.counters.throttled++;
+	blk->vdev.counters->throttled++;
 	loop_arm(blk->vdev.loop, &blk->timer, wait);
 	return false;
 }

@@ -7,9 +7,11 @@
  * (FORGET); both kinds are served alike, since nothing here waits behind anything: a request is
  * answered at once or its I/O is in flight, and answers come in any order.
  *
- * A share has a thread of its own, as the calls it makes for the guest may wait for a disk. Its
- * requests are served with vdev->lock held; a vCPU that resets the device meanwhile waits for
- * the one that is being served and for I/O in flight.
+ * A share has a process of its own (virtio_process.c): it is the device that works with files of
+ * the host, and that for a guest. Where guest memory is private (hugepages=thp, merge, a restored
+ * guest that shares its memory's file with others) no other process could see it, and it is a
+ * thread. The calls it makes for the guest may wait for a disk; a vCPU that resets the device
+ * meanwhile waits for the request that is being served and for I/O in flight.
  *
  * Memory. Each queue has one request structure for each of its entries, as zeroed memory that
  * takes no room until it is touched; the one used last is used first again.
@@ -25,7 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "devices/fs.h"
-#include "devices/virtio.h"
+#include "devices/virtio_process.h"
 #include "vmm/base/iothread.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
@@ -55,8 +57,9 @@ struct share_queue {
 };
 
 struct share {
-	struct virtio_device vdev; /* first */
-	struct iothread *io;
+	struct virtio_device vdev;	/* first */
+	struct iothread *io;		/* it is served by a thread, */
+	struct virtio_process *process; /* or by this one */
 	struct fs *fs;
 	struct virtio_fs_config config;
 	uint64_t interrupts; /* queues to be announced, by bit */
@@ -201,6 +204,17 @@ static void share_state(struct virtio_device *vdev, struct state *st)
 	fs_state(to_share(vdev)->fs, st);
 }
 
+/* What only serving takes. */
+static void free_server(struct share *share)
+{
+	fs_free(share->fs);
+	share->fs = NULL;
+	for (unsigned q = 0; q <= QUEUES_MAX; q++) {
+		free(share->queue[q].reqs);
+		share->queue[q].reqs = NULL;
+	}
+}
+
 static void share_destroy(struct virtio_device *vdev)
 {
 	struct share *share = to_share(vdev);
@@ -209,13 +223,41 @@ static void share_destroy(struct virtio_device *vdev)
 		iothread_stop(share->io);
 	if (share->fs != NULL)
 		share_reset(vdev);
-	fs_free(share->fs);
+	virtio_process_free(share->process);
+	free_server(share);
 	virtio_fini(vdev);
 	iothread_free(share->io);
-	for (unsigned q = 0; q <= QUEUES_MAX; q++)
-		free(share->queue[q].reqs);
 	free(share);
 }
+
+/* --- In a process of its own --- */
+
+static void share_descriptors(struct virtio_device *vdev, void (*fn)(void *arg, int fd), void *arg)
+{
+	fs_descriptors(to_share(vdev)->fs, fn, arg);
+}
+
+static int process_begin(struct virtio_device *vdev, struct err *err)
+{
+	return fs_forked(to_share(vdev)->fs, err);
+}
+
+static int process_setup(struct virtio_device *vdev, struct err *err)
+{
+	return fs_setup(to_share(vdev)->fs, err);
+}
+
+static void share_left(struct virtio_device *vdev)
+{
+	free_server(to_share(vdev));
+}
+
+static const struct virtio_process_ops process_ops = {
+	.descriptors = share_descriptors,
+	.begin = process_begin,
+	.setup = process_setup,
+	.left = share_left,
+};
 
 /* --- Options --- */
 
@@ -277,6 +319,8 @@ static int share_init(struct share *share, const struct share_options *o, unsign
 		      const struct virtio_host *host, const struct virtio_ops *ops, struct err *err)
 {
 	unsigned nqueues = 1 + (unsigned)o->queues;
+	bool alone = host->processes != NULL && gmem_fork(host->mem);
+	struct loop *loop = host->loop;
 	struct fs_config cfg = {
 		.path = o->path,
 		.ro = o->ro,
@@ -304,12 +348,20 @@ static int share_init(struct share *share, const struct share_options *o, unsign
 			return err_sys(err, ENOMEM, "share %s", o->path);
 	}
 	snprintf(name, sizeof(name), "share%u", index);
-	share->begin.fn = share_begin;
-	share->io = iothread_new(host->iothreads, name, &share->begin, err);
-	if (share->io == NULL)
-		return err_context(err, "share %s", o->path);
-	return virtio_init(&share->vdev, ops, host, iothread_loop(share->io), nqueues,
-			   FS_QUEUE_SIZE, &share->config, sizeof(share->config), err);
+	if (!alone) {
+		share->begin.fn = share_begin;
+		share->io = iothread_new(host->iothreads, name, &share->begin, err);
+		if (share->io == NULL)
+			return err_context(err, "share %s", o->path);
+		loop = iothread_loop(share->io);
+	}
+	if (virtio_init(&share->vdev, ops, host, loop, nqueues, FS_QUEUE_SIZE, &share->config,
+			sizeof(share->config), err) < 0)
+		return -err->code;
+	if (alone)
+		share->process =
+			virtio_process_new(host->processes, &share->vdev, name, &process_ops, err);
+	return alone && share->process == NULL ? -err->code : 0;
 }
 
 static struct virtio_device *share_create(const void *items, unsigned n, unsigned index,

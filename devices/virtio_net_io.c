@@ -319,7 +319,7 @@ static void deliver(struct net_pair *p, struct virtqueue *vq, size_t len, uint8_
 		window_clear(rx);
 	p->net->stats.rx++;
 	limit_charge(&p->net->rx_limit, len);
-	p->net->vdev.counters.in_bytes += len - NET_HDR;
+	p->net->vdev.counters->in_bytes += len - NET_HDR;
 }
 
 /* A packet of @len bytes, longer than the window: put it together in the bounce buffer. */
@@ -476,7 +476,7 @@ static bool send_chain(struct virtio_device *vdev, unsigned q, struct virtqueue_
 	}
 	net->stats.tx++;
 	limit_charge(&net->tx_limit, len);
-	net->vdev.counters.out_bytes += len - NET_HDR;
+	net->vdev.counters->out_bytes += len - NET_HDR;
 	return true;
 }
 

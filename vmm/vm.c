@@ -200,6 +200,7 @@ static int build(struct vm *vm, struct err *err)
 	vm->host = (struct virtio_host){ .mem = &m->mem,
 					 .loop = vm->loop,
 					 .iothreads = &vm->iothreads,
+					 .processes = &vm->processes,
 					 .needs = &vm->needs,
 					 .vm_name = vm->cfg->name,
 					 .new_macs = vm->cfg->restore.mac,
@@ -277,7 +278,7 @@ static void plan_sandbox(struct vm *vm)
 	sb->ram = vm->m.mem.mapped ? vm->m.mem.size : 0;
 	sb->folders = vm->cfg->sandbox_dirs.items;
 	sb->nfolders = vm->cfg->sandbox_dirs.n;
-	sb->leads_out = (vm->needs & VIRTIO_NEEDS_CONTAINMENT) != 0;
+	sb->leads_out = vm->processes.first == NULL && (vm->needs & VIRTIO_NEEDS_CONTAINMENT) != 0;
 	sb->users = (vm->needs & VIRTIO_NEEDS_USERS) != 0;
 	sb->spawns = (vm->needs & VIRTIO_NEEDS_SPAWN) != 0 || vm->user != NULL;
 	sb->reason = names_files(vm);
@@ -293,11 +294,40 @@ static int confine_iothread(struct iothreads *all, bool files, struct err *err)
 	return sandbox_confine(&vm->sandbox, files ? FILTER_share : FILTER_io, err);
 }
 
+/* A process that serves a folder has a sandbox of its own, in which there is nothing. */
+static int enter_process(struct virtio_processes *all, struct err *err)
+{
+	struct vm *vm = container_of(all, struct vm, processes); /* a copy */
+	struct sandbox *sb = &vm->sandbox;
+
+	sb->quiet = sb->reason == NULL; /* the monitor does the same */
+	sb->keep = -1;
+	sb->reason = NULL;
+	sb->nfolders = 0;
+	sb->roles = 0;
+	sb->ram = 0;
+	sb->spawns = false;
+	sb->leads_out = (vm->needs & VIRTIO_NEEDS_CONTAINMENT) != 0;
+	return sandbox_enter(sb, err);
+}
+
+static int confine_process(struct virtio_processes *all, struct err *err)
+{
+	struct vm *vm = container_of(all, struct vm, processes);
+
+	return sandbox_confine(&vm->sandbox, FILTER_share, err);
+}
+
 int vm_start(struct vm *vm, struct err *err)
 {
 	plan_sandbox(vm);
+	vm->processes.enter = enter_process;
+	vm->processes.confine = confine_process;
 	vm->iothreads.confine = confine_iothread;
-	if (sandbox_enter(&vm->sandbox, err) < 0 || iothreads_start(&vm->iothreads, err) < 0 ||
+	if (virtio_processes_start(&vm->processes, err) < 0 ||
+	    sandbox_enter(&vm->sandbox, err) < 0 ||
+	    virtio_processes_wait(&vm->processes, err) < 0 ||
+	    iothreads_start(&vm->iothreads, err) < 0 ||
 	    vcpus_start(&vm->cpus, &vm->sandbox, err) < 0 ||
 	    chardevs_start(&vm->chardevs, err) < 0 ||
 	    sandbox_confine(&vm->sandbox, FILTER_main, err) < 0)

@@ -8,6 +8,7 @@
 
 #include <signal.h>
 #include "arch/arch.h"
+#include "devices/virtio_process.h"
 #include "vmm/devices.h"
 #include "vmm/gdb/gdb.h"
 #include "vmm/panic.h"
@@ -33,6 +34,7 @@ struct vm {
 	struct virtio_host host;
 	struct sandbox sandbox;
 	struct iothreads iothreads;
+	struct virtio_processes processes;
 	unsigned needs; /* enum virtio_needs: of all devices */
 	struct vm_devices devices;
 	struct vcpus cpus;

@@ -5,10 +5,10 @@
  *	takeover list
  *	takeover PID THREAD ATTACK VICTIM
  *
- * Stops the thread called THREAD (the main one: "main") of the monitor PID and makes system calls
- * in its name, as code that runs in it would, with the monitor as it is shipped: the registers are
- * set, one system call instruction of its own is stepped over, and its result is looked at.
- * VICTIM is the number of a process of the same user outside.
+ * Stops the thread called THREAD (the main one: "main") of the monitor PID, or its child process of
+ * that name, and makes system calls in its name, as code that runs in it would, with the monitor as
+ *it is shipped: the registers are set, one system call instruction of its own is stepped over, and
+ *its result is looked at. VICTIM is the number of a process of the same user outside.
  *
  * Prints what became of it: "killed CALL", "refused CALL: ERROR", or "THROUGH what was reached".
  * Exit status 0, 1 when an attack came through, 2 when it could not be made.
@@ -45,7 +45,7 @@
 
 #define ROOM 16384 /* below the thread's stack, for what system calls point to */
 
-static pid_t pid, tid, victim;
+static pid_t pid, tid, victim, monitor;
 static int memory;
 static struct user_regs_struct saved;
 static uint64_t room, room_used;
@@ -281,7 +281,19 @@ static bool traces(void)
 }
 static bool traces_sibling(void)
 {
-	return SYS(ptrace, PTRACE_SEIZE, pid, 0, 0) == 0;
+	return SYS(ptrace, PTRACE_SEIZE, monitor, 0, 0) == 0;
+}
+static bool reads_sibling(void)
+{
+	uint64_t io[2] = { room, 8 };
+	uint64_t v = bytes(io, sizeof(io));
+
+	return SYS(process_vm_readv, monitor, v, 1, v, 1, 0) > 0;
+}
+static bool kills_sibling(void)
+{
+	/* A thread of the monitor's may: it is its own process. */
+	return SYS(kill, monitor, SIGKILL) == 0;
 }
 static bool reads_other(void)
 {
@@ -650,16 +662,54 @@ static const struct {
 	ATTACK(logs),		ATTACK(accounts),      ATTACK(watches),
 	ATTACK(fans),		ATTACK(filters),       ATTACK(old_abi),
 	ATTACK(descriptors),	ATTACK(hoards),	       ATTACK(swarms),
+	ATTACK(reads_sibling),	ATTACK(kills_sibling),
 };
 
 /* --- The thread --- */
 
-/* The thread of @pid with that name. */
+/* Is the thread or process whose folder in /proc is @path called @name? */
+static bool is_called(const char *path, const char *name)
+{
+	char file_name[96], comm[32] = "";
+	FILE *file;
+
+	snprintf(file_name, sizeof(file_name), "%s/comm", path);
+	file = fopen(file_name, "r");
+	if (file == NULL)
+		return false;
+	if (fgets(comm, sizeof(comm), file) != NULL)
+		comm[strcspn(comm, "\n")] = '\0';
+	fclose(file);
+	return strcmp(comm, name) == 0;
+}
+
+/* The child of @pid with that name. It is what is attacked then, not the monitor. */
+static pid_t find_child(const char *name)
+{
+	char path[64];
+	pid_t child;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", pid, pid);
+	file = fopen(path, "r");
+	while (file != NULL && fscanf(file, "%d", &child) == 1) {
+		snprintf(path, sizeof(path), "/proc/%d", child);
+		if (is_called(path, name)) {
+			fclose(file);
+			return pid = child;
+		}
+	}
+	if (file != NULL)
+		fclose(file);
+	return 0;
+}
+
+/* The thread of @pid with that name, or its child. */
 static pid_t find(const char *name)
 {
-	char path[64], comm[32];
 	struct dirent *entry;
 	pid_t found = 0;
+	char path[64];
 	DIR *dir;
 
 	if (strcmp(name, "main") == 0)
@@ -667,22 +717,13 @@ static pid_t find(const char *name)
 	snprintf(path, sizeof(path), "/proc/%d/task", pid);
 	dir = opendir(path);
 	while (dir != NULL && found == 0 && (entry = readdir(dir)) != NULL) {
-		FILE *file;
-
-		snprintf(path, sizeof(path), "/proc/%d/task/%.16s/comm", pid, entry->d_name);
-		file = fopen(path, "r");
-		if (file == NULL)
-			continue;
-		if (fgets(comm, sizeof(comm), file) != NULL) {
-			comm[strcspn(comm, "\n")] = '\0';
-			if (strcmp(comm, name) == 0 && atoi(entry->d_name) != pid)
-				found = atoi(entry->d_name);
-		}
-		fclose(file);
+		snprintf(path, sizeof(path), "/proc/%d/task/%.16s", pid, entry->d_name);
+		if (atoi(entry->d_name) != pid && is_called(path, name))
+			found = atoi(entry->d_name);
 	}
 	if (dir != NULL)
 		closedir(dir);
-	return found;
+	return found != 0 ? found : find_child(name);
 }
 
 static void take(void)
@@ -722,7 +763,7 @@ int main(int argc, char **argv)
 		fputs("usage: takeover list | takeover PID THREAD ATTACK VICTIM\n", stderr);
 		return 2;
 	}
-	pid = atoi(argv[1]);
+	pid = monitor = atoi(argv[1]);
 	victim = atoi(argv[4]);
 	tid = find(argv[2]);
 	errno = ESRCH;

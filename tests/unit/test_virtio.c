@@ -639,7 +639,7 @@ static uint64_t took(unsigned from, unsigned to)
 	uint64_t n = 0;
 
 	for (unsigned i = from; i < to; i++)
-		n += e.vdev.counters.latency[i];
+		n += e.vdev.counters->latency[i];
 	return n;
 }
 

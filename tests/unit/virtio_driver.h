@@ -81,7 +81,7 @@ static inline uint64_t driver_latencies(struct driver *d)
 
 	pthread_mutex_lock(&d->vdev->lock); /* the batch is over then */
 	for (unsigned i = 0; i < VIRTIO_BUCKETS; i++)
-		n += d->vdev->counters.latency[i];
+		n += d->vdev->counters->latency[i];
 	pthread_mutex_unlock(&d->vdev->lock);
 	return n;
 }

@@ -149,7 +149,7 @@ static json_t *of_device(struct virtio_device *vdev, const struct device_names *
 	json_t *json = json_object();
 
 	pthread_mutex_lock(&vdev->lock);
-	c = vdev->counters;
+	c = *vdev->counters;
 	for (unsigned q = 0; q < vdev->nqueues; q++)
 		exits += atomic_load_explicit(&vdev->queue[q].exits, memory_order_relaxed);
 	pthread_mutex_unlock(&vdev->lock);

@@ -325,6 +325,16 @@ int gmem_share(struct gmem *mem, struct err *err)
 	return gmem_release_files(mem, err);
 }
 
+bool gmem_fork(struct gmem *mem)
+{
+	struct err err;
+
+	if (mem->mapped || mem->fd < 0 || gmem_release_files(mem, &err) < 0)
+		return false;
+	mem->shared = true;
+	return true;
+}
+
 /* The region with all of [gpa, gpa + len), or NULL. Few regions: a scan is fastest. */
 static struct gmem_region *find(const struct gmem *mem, uint64_t gpa, uint64_t len)
 {
@@ -749,12 +759,16 @@ static size_t dirty_words(const struct gmem_region *r)
 	return (size_t)(((r->size >> GMEM_PAGE_SHIFT) + 63) / 64);
 }
 
+/* Bits that are set in a process that is forked (gmem_fork()) are set here. */
 int gmem_dirty_start(struct gmem *mem, struct err *err)
 {
 	gmem_dirty_stop(mem);
 	for (unsigned i = 0; i < mem->nregions; i++) {
-		mem->regions[i].dirty = calloc(dirty_words(&mem->regions[i]), sizeof(uint64_t));
-		if (mem->regions[i].dirty == NULL) {
+		void *bits = mmap(NULL, dirty_words(&mem->regions[i]) * sizeof(uint64_t),
+				  PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+		mem->regions[i].dirty = bits != MAP_FAILED ? bits : NULL;
+		if (bits == MAP_FAILED) {
 			gmem_dirty_stop(mem);
 			return err_set(err, ENOMEM, "memory: no room for the dirty bitmap");
 		}
@@ -765,8 +779,11 @@ int gmem_dirty_start(struct gmem *mem, struct err *err)
 void gmem_dirty_stop(struct gmem *mem)
 {
 	for (unsigned i = 0; i < mem->nregions; i++) {
-		free((void *)mem->regions[i].dirty);
-		mem->regions[i].dirty = NULL;
+		struct gmem_region *r = &mem->regions[i];
+
+		if (r->dirty != NULL)
+			munmap((void *)r->dirty, dirty_words(r) * sizeof(uint64_t));
+		r->dirty = NULL;
 	}
 }
 

@@ -62,7 +62,7 @@ struct gmem {
 	uint64_t size;	    /* bytes */
 	uint64_t page_size; /* of the backing: 4 KiB, 2 MiB or 1 GiB */
 	bool thp, merge;    /* advice in force */
-	bool shared;	    /* gmem_share() was called */
+	bool shared;	    /* gmem_share() or gmem_fork() was called */
 	bool track;	    /* whoever writes must see to it that it can be told what */
 	bool mapped;	    /* RAM is a private mapping of file @source: gmem_init_file() */
 	int source;
@@ -103,6 +103,12 @@ int gmem_add_file(struct gmem *mem, uint64_t gpa, uint64_t size, int fd, bool ro
  * private memory.
  */
 int gmem_share(struct gmem *mem, struct err *err);
+
+/*
+ * A process that is forked from now on will work on guest memory, as we do. Returns false if it
+ * would not see what we see: RAM is private. Also before a kernel is loaded.
+ */
+bool gmem_fork(struct gmem *mem);
 
 /* Pointer to @len readable bytes at @gpa, all in one region, or NULL. @len 0: NULL. */
 const void *gmem_ptr(const struct gmem *mem, uint64_t gpa, uint64_t len);

@@ -129,6 +129,9 @@ int kvm_create_vcpu(struct kvm *kvm, unsigned id, struct kvm_vcpu *vcpu, struct 
 		vcpu->run = NULL;
 		return err_sys(err, errno, "cannot map vCPU %u", id);
 	}
+	/* What is in it we believe, as only KVM and we write it. */
+	if (madvise(vcpu->run, kvm->run_size, MADV_DONTFORK) < 0)
+		return err_sys(err, errno, "cannot keep vCPU %u to ourselves", id);
 	return 0;
 }
 

@@ -50,6 +50,11 @@ void log_set_fd(int fd)
 	atomic_store(&log_fd_, fd);
 }
 
+int log_get_fd(void)
+{
+	return atomic_load(&log_fd_);
+}
+
 void log_set_raw(bool raw)
 {
 	atomic_store(&log_raw_, raw);

@@ -38,6 +38,7 @@ bool log_enabled(enum log_level level);
 void log_set_show_level(bool show);
 /* Write to @fd (borrowed, default 2) from now on; -1: nowhere. */
 void log_set_fd(int fd);
+int log_get_fd(void);
 /* The terminal is in raw mode: end lines with "\r\n". */
 void log_set_raw(bool raw);
 

@@ -711,6 +711,25 @@ void state_copy(struct state *to, struct state *from)
 	}
 }
 
+void state_splice(struct state *to, struct state *from)
+{
+	struct level *level = top(from);
+	uint8_t *p;
+
+	if (!usable(to) || !usable(from))
+		return;
+	if (!from->loading || to->loading || from->depth == 0 || to->depth == 0) {
+		fail(to, EINVAL, "there is nothing to splice");
+		return;
+	}
+	p = grow(to, level->end - level->start);
+	if (p == NULL)
+		return;
+	memcpy(p, from->data + level->start, level->end - level->start);
+	top(to)->items += level->items;
+	memset(level->asked, 0xff, sizeof(level->asked));
+}
+
 size_t state_blob_size(struct state *s, const char *name)
 {
 	struct item item;

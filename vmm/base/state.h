@@ -78,6 +78,11 @@ size_t state_blob_size(struct state *s, const char *name);
  * file that was saved by somebody else. No section may be open.
  */
 void state_copy(struct state *to, struct state *from);
+/*
+ * Save all that is in the section of @from that is open, as it is, in the one of @to that is: for
+ * who was saved by somebody else.
+ */
+void state_splice(struct state *to, struct state *from);
 /* The device's own objection to what it loaded. */
 void state_fail(struct state *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -26,7 +26,10 @@
  * There is no namespace of processes: it would take a second process for each VM. The filters let
  * through no call that names another process.
  *
- * Threads that serve a folder keep, for root, the capabilities that files need.
+ * A process that serves a folder (virtio_process.c) goes through the same stages by itself, and has
+ * nothing of the monitor: no descriptors, no files by name ever, and an empty root always. It, or
+ *the thread that does this where guest memory is private, keeps, for root, the capabilities that
+ *files need.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -66,7 +69,8 @@ static int left_out(const struct sandbox *sb, const char *what, int code, struct
 {
 	if (sb->mode == SANDBOX_STRICT)
 		return err_set(err, code, "--sandbox strict: %s: %s", what, strerrordesc_np(code));
-	log_warn("the sandbox is without %s: %s", what, strerrordesc_np(code));
+	if (!sb->quiet)
+		log_warn("the sandbox is without %s: %s", what, strerrordesc_np(code));
 	return 0;
 }
 

@@ -31,6 +31,7 @@ struct sandbox {
 	uint64_t ram;	    /* bytes that may be copied; 0: they never are */
 	bool spawns;	    /* the main thread starts programs */
 	bool users;	    /* a thread that serves a folder acts for the users the guest names */
+	bool quiet;	    /* what is left out is said by somebody else */
 	bool leads_out;	    /* a device holds folders from which all of the host can be reached */
 	bool began,
 		parted; /* sandbox_begin() was called; namespaces of mounts and users are made */
