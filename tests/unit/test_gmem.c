@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <sys/resource.h>
 #include <unistd.h>
 #include "tests/unit/test_run.h"
@@ -151,6 +152,42 @@ START_TEST(dirty_marks_writes_only)
 	gmem_dirty_fetch(&mem, 0, bits);
 	ck_assert_uint_eq(bits[7], 0);
 	gmem_dirty_stop(&mem);
+}
+END_TEST
+
+/* What a process that was forked writes is there, and its marks are. */
+START_TEST(forked)
+{
+	struct err err = ERR_INIT;
+	uint64_t bits[8];
+	int status;
+	pid_t pid;
+
+	ck_assert(gmem_fork(&mem));
+	ck_assert_int_eq(gmem_dirty_start(&mem, &err), 0);
+	pid = fork();
+	if (pid == 0) {
+		/* This process is check's to end. */
+		gmem_write(&mem, 0x3000, "child", 6);
+		raise(SIGKILL);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_str_eq(gmem_ptr(&mem, 0x3000, 6), "child");
+	gmem_dirty_fetch(&mem, 0, bits);
+	ck_assert_uint_eq(bits[0], 1 << 3);
+}
+END_TEST
+
+START_TEST(not_forked)
+{
+	struct gmem_config cfg = { .size = LOW, .merge = true };
+	struct err err = ERR_INIT;
+	struct gmem m;
+
+	/* Private, or a host without KSM: then there is nothing to see. */
+	if (gmem_init(&m, &cfg, &err) == 0)
+		ck_assert(!gmem_fork(&m));
+	gmem_fini(&m);
 }
 END_TEST
 
@@ -455,6 +492,8 @@ int main(void)
 	tcase_add_test(tc, regions_are_checked);
 	tcase_add_test(tc, sizes_are_checked);
 	tcase_add_test(tc, dirty_marks_writes_only);
+	tcase_add_test(tc, forked);
+	tcase_add_test(tc, not_forked);
 	tcase_add_test(tc, files_mapped_and_read_are_the_same);
 	tcase_add_test(tc, writes_do_not_reach_the_file);
 	tcase_add_test(tc, a_mapped_file_can_be_let_go);

@@ -626,6 +626,53 @@ START_TEST(test_first_error)
 }
 END_TEST
 
+/* A section that somebody else has saved, inside one of ours. */
+START_TEST(test_splice)
+{
+	struct state *to = state_new_save(), *from;
+	uint8_t buf[4096];
+	size_t len = save_sample(buf, sizeof(buf));
+	struct device dev = sample, loaded = { 0 };
+	struct err err = ERR_INIT;
+	const void *data;
+	uint8_t mark = 7;
+
+	from = state_new_load(buf, len, &err);
+	ck_assert_ptr_nonnull(from);
+	state_begin(to, "device", 2);
+	state_begin(from, "device", 2);
+	state_splice(to, from);
+	state_end(from);
+	ck_assert_int_eq(state_finish(from, NULL, NULL, &err), 0);
+	state_end(to);
+	state_begin(to, "more", 1);
+	state_u8(to, "mark", &mark);
+	state_end(to);
+	ck_assert_int_eq(state_finish(to, &data, &len, &err), 0);
+	state_free(from);
+	from = state_new_load(data, len, &err);
+	ck_assert_int_eq(device_state(&loaded, from), 0);
+	ck_assert_mem_eq(&loaded.queues, &dev.queues, sizeof(dev.queues));
+	ck_assert_mem_eq(loaded.blob, dev.blob, dev.blob_len);
+	mark = 0;
+	state_begin(from, "more", 1);
+	state_u8(from, "mark", &mark);
+	state_end(from);
+	ck_assert_uint_eq(mark, 7);
+	ck_assert_int_eq(state_finish(from, NULL, NULL, &err), 0);
+	state_free(from);
+	state_free(to);
+
+	/* Nothing is open. */
+	to = state_new_save();
+	from = state_new_load(buf, save_sample(buf, sizeof(buf)), &err);
+	state_splice(to, from);
+	ck_assert_int_lt(state_finish(to, &data, &len, &err), 0);
+	state_free(from);
+	state_free(to);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("state");
@@ -644,6 +691,7 @@ int main(void)
 	tcase_add_test(tc, test_nesting);
 	tcase_add_test(tc, test_many_fields);
 	tcase_add_test(tc, test_misuse);
+	tcase_add_test(tc, test_splice);
 	tcase_add_test(tc, test_first_error);
 	suite_add_tcase(suite, tc);
 	return test_run(suite);
