@@ -105,6 +105,8 @@ int chardev_check(const struct chardev_config *cfg, struct err *err);
 struct chardev;
 
 /* All character devices of a VM, and who hears of what passes; all on the loop's thread. */
+struct broker;
+
 struct chardevs {
 	void *owner;
 	/*
@@ -115,7 +117,7 @@ struct chardevs {
 	/* Ctrl-a x was typed; Ctrl-a n. */
 	void (*quit)(void *owner);
 	void (*nmi)(void *owner);
-	bool sockets;	       /* there are such, whose names are removed in the end */
+	struct broker *broker; /* who removes sockets in the end; NULL: we do */
 	struct chardev *first; /* private */
 };
 

@@ -172,13 +172,12 @@ static void client_waits(struct loop_fd *lfd, uint32_t events)
 
 int chardev_listen(struct chardev *c, struct err *err)
 {
-	c->all->sockets = true;
 	c->own_in = c->own_out = c->out_nonblock = true;
 	c->out_dead = true;
 	c->keep = malloc(CHARDEV_KEEP);
 	if (c->keep == NULL)
 		return err_set(err, ENOMEM, "%s socket %s: no memory", c->what, c->cfg->path);
-	if (unix_listen(&c->listening, c->what, c->cfg->path, BACKLOG, err) < 0)
+	if (unix_listen(&c->listening, c->what, c->cfg->path, BACKLOG, c->all->broker, err) < 0)
 		return -err->code;
 	c->listener = (struct loop_fd){ .fd = c->listening.fd, .fn = client_waits };
 	return loop_add_fd(c->loop, &c->listener, 0, err);

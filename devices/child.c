@@ -12,6 +12,8 @@
  * nothing but system calls; why it failed comes by a pipe. (posix_spawn() does much the same, but
  * has nothing to ask for a signal at the parent's death.)
  *
+ * When the guest runs the broker does all that for us: see broker.c.
+ *
  * #syscalls: waitid read close poll pidfd_send_signal
  * #syscalls spawn: vfork execve pipe2 pidfd_open rt_sigaction setpgid prctl
  * #syscalls spawn: getppid dup2 close_range openat
@@ -26,7 +28,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "devices/child.h"
+#include "devices/broker.h"
 
 #define STDERR_MAX 4096
 #define READS_MAX  32 /* more than a pipe holds */
@@ -128,9 +130,11 @@ static int start(struct child *c, struct plan *plan, const int *fds, pid_t *pid)
 	if (null < 0 || pipe2(pipe, O_CLOEXEC | O_NONBLOCK) < 0)
 		r = errno;
 	for (unsigned i = 0; r == 0 && i < plan->nfds; i++) {
-		plan->fds[i] = copy_up(i < 2	? null
-				       : i == 2 ? pipe[1]
-						: fds[i - CHILD_FD],
+		unsigned piped = c->output ? STDOUT_FILENO : STDERR_FILENO;
+
+		plan->fds[i] = copy_up(i == piped     ? pipe[1]
+				       : i < CHILD_FD ? null
+						      : fds[i - CHILD_FD],
 				       plan->nfds);
 		if (plan->fds[i] < 0)
 			r = errno;
@@ -163,6 +167,14 @@ int child_start(struct child *c, const char *const *argv, const int *fds, unsign
 	if (nfds > CHILD_FDS_MAX)
 		return err_set(err, EMFILE, "%s: too many descriptors", argv[0]);
 	child_stop(c);
+	c->id = -1;
+	if (broker_started(c->by)) {
+		const char *const *ours = c->by->rule[c->rule].argv;
+
+		while (*ours != NULL)
+			ours++, argv++;
+		return broker_run(c->by, c->rule, argv, fds, nfds, death, c->output, c, err);
+	}
 	r = start(c, &plan, fds, &pid);
 	if (r == ENOENT)
 		return err_set(err, r, "%s is not installed", argv[0]);
@@ -189,6 +201,12 @@ bool child_reap(struct child *c, char *how, size_t size)
 {
 	siginfo_t si = { 0 };
 
+	if (c->pidfd.fd >= 0 && c->id >= 0) {
+		if (!broker_reap(c->by, c->id, how, size))
+			return false;
+		close_pidfd(c);
+		return true;
+	}
 	if (c->pidfd.fd < 0 || waitid(P_PIDFD, (id_t)c->pidfd.fd, &si, WEXITED | WNOHANG) < 0 ||
 	    si.si_pid == 0)
 		return false;
@@ -232,11 +250,16 @@ void child_end(struct child *c, int ms)
 
 void child_stop(struct child *c)
 {
+	struct pollfd pfd = { .fd = c->pidfd.fd, .events = POLLIN };
+	char how[64];
 	siginfo_t si;
 
 	if (c->pidfd.fd >= 0) {
 		(void)pidfd_send_signal(c->pidfd.fd, SIGKILL, NULL, 0);
-		(void)waitid(P_PIDFD, (id_t)c->pidfd.fd, &si, WEXITED);
+		if (c->id < 0)
+			(void)waitid(P_PIDFD, (id_t)c->pidfd.fd, &si, WEXITED);
+		else if (poll(&pfd, 1, -1) > 0)
+			(void)broker_reap(c->by, c->id, how, sizeof(how));
 		close_pidfd(c);
 	}
 	if (c->stderr_fd >= 0)

@@ -18,19 +18,25 @@
 #define CHILD_FD      3
 #define CHILD_FDS_MAX 4
 
+struct broker;
+
 struct child {
 	/*
 	 * .fd is a pidfd, -1: there is no child. The owner may watch it with a .fn of its own,
 	 * which calls child_reap().
 	 */
 	struct loop_fd pidfd;
-	int stderr_fd; /* a pipe from its standard error, -1: none */
+	int stderr_fd;	   /* a pipe from its standard error, -1: none */
+	bool output;	   /* it shall be from its standard output instead */
+	struct broker *by; /* starts it once that runs; NULL: we do ourselves */
+	int rule;	   /* of the broker's, for this program */
+	int id;		   /* the broker's number for it; -1: it is our own child */
 };
 
 /* No child yet. @ended: for the owner's loop_add_fd() of pidfd. */
 #define CHILD_INIT(ended)                                                                          \
 	{                                                                                          \
-		.pidfd = { .fd = -1, .fn = (ended) }, .stderr_fd = -1                              \
+		.pidfd = { .fd = -1, .fn = (ended) }, .stderr_fd = -1, .id = -1                    \
 	}
 
 /*

@@ -30,8 +30,6 @@
  *
  * Limits: no overlay, limits on rate, I/O thread, serial number. It does not notice that
  * an image has grown.
- *
- * #syscalls connect: connect
  */
 #include <endian.h>
 #include <errno.h>
@@ -47,6 +45,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include "devices/broker.h"
 #include "devices/disk_qcow2.h"
 #include "devices/vhost_user.h"
 #include "devices/vhost_user_proto.h"
@@ -81,6 +80,8 @@ struct qcow2 {
 	int node; /* O_PATH: the socket, in no folder any more */
 	char name[VIRTIO_NAME_MAX];
 	char *file, *format, *export; /* arguments */
+	const char *argv[8];
+	int rule; /* of child.by, for connecting */
 };
 
 /* --- Which images --- */
@@ -171,9 +172,7 @@ static struct qcow2 *of_way(struct vhost_user_way *way)
 
 static int run(struct qcow2 *q, struct err *err)
 {
-	const char *argv[] = { PROGRAM,	  "--blockdev", q->file,   "--blockdev",
-			       q->format, "--export",	q->export, NULL };
-	int r = child_start(&q->child, argv, &q->listener, 1, SIGTERM, err);
+	int r = child_start(&q->child, q->argv, &q->listener, 1, SIGTERM, err);
 
 	q->way.pidfd = q->child.pidfd.fd;
 	q->way.lives++;
@@ -217,6 +216,11 @@ static int way_connect(struct vhost_user_way *way, struct err *err)
 
 	if (q->child.pidfd.fd < 0 && run(q, err) < 0)
 		return -err->code;
+	if (broker_started(q->child.by)) {
+		int fd = broker_connect(q->child.by, q->rule, 0, q->node);
+
+		return fd < 0 ? err_sys(err, -fd, "cannot connect") : fd;
+	}
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", q->node);
 	return vu_connect(path, err);
 }
@@ -336,7 +340,25 @@ static int make_arguments(struct qcow2 *q, const struct disk_qcow2_config *cfg,
 	_Static_assert(CHILD_FD == 3, "the socket's number in the child");
 	if (q->file == NULL || q->format == NULL || q->export == NULL)
 		return err_set(err, ENOMEM, "no memory for the arguments of " PROGRAM);
+	memcpy(q->argv,
+	       ((const char *[]){ PROGRAM, "--blockdev", q->file, "--blockdev", q->format,
+				  "--export", q->export, NULL }),
+	       sizeof(q->argv));
 	return 0;
+}
+
+/* From when the guest runs it is the broker who starts it again, and connects. */
+static int allow(struct qcow2 *q, struct broker *broker, struct err *err)
+{
+	struct broker_rule run = { .kind = BROKER_RUN, .argv = q->argv };
+	struct broker_rule connect = { .kind = BROKER_CONNECT };
+
+	if (broker == NULL)
+		return 0;
+	q->child.rule = broker_allow(broker, &run, err);
+	q->rule = broker_allow(broker, &connect, err);
+	q->child.by = broker;
+	return q->child.rule < 0 || q->rule < 0 ? -err->code : 0;
 }
 
 struct virtio_device *disk_qcow2_create(const struct disk_qcow2_config *cfg, unsigned index,
@@ -361,12 +383,11 @@ struct virtio_device *disk_qcow2_create(const struct disk_qcow2_config *cfg, uns
 	q->listener = q->node = -1;
 	snprintf(q->name, sizeof(q->name), "%s", cfg->name);
 	if (check_image(cfg, &st, err) < 0 || make_arguments(q, cfg, &st, err) < 0 ||
-	    make_socket(q, err) < 0) {
+	    make_socket(q, err) < 0 || allow(q, host->broker, err) < 0) {
 		err_context(err, "%s", cfg->name);
 		way_free(&q->way);
 		return NULL;
 	}
-	virtio_needs(host, VIRTIO_NEEDS_CONNECT | VIRTIO_NEEDS_SPAWN);
 	vu.way = &q->way;
 	/* With it, the guest could turn write-through off. */
 	if (cfg->write_through)

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "devices/broker.h"
 #include "devices/unix_listen.h"
 
 /* Is there a socket's file at @addr that nobody listens behind? Then it goes. */
@@ -64,10 +65,13 @@ static int bind_path(struct unix_listener *l, const char *what, const char *path
 }
 
 int unix_listen(struct unix_listener *l, const char *what, const char *path, int backlog,
-		struct err *err)
+		struct broker *broker, struct err *err)
 {
+	struct broker_rule rule = { .kind = BROKER_REMOVE, .path = l->addr.sun_path };
+
 	l->addr = (struct sockaddr_un){ .sun_family = AF_UNIX };
 	l->ino = 0;
+	l->broker = NULL;
 	if (strlen(path) >= sizeof(l->addr.sun_path))
 		return err_set(err, ENAMETOOLONG,
 			       "%s socket %s: the path has %zu bytes, that of a socket at most "
@@ -81,7 +85,13 @@ int unix_listen(struct unix_listener *l, const char *what, const char *path, int
 		return -err->code;
 	if (listen(l->fd, backlog) < 0)
 		return err_sys(err, errno, "%s socket %s: cannot listen", what, path);
-	return 0;
+	if (broker == NULL)
+		return 0;
+	rule.dev = l->dev;
+	rule.ino = l->ino;
+	l->rule = broker_allow(broker, &rule, err);
+	l->broker = broker;
+	return l->rule < 0 ? l->rule : 0;
 }
 
 void unix_listen_end(struct unix_listener *l)
@@ -91,8 +101,10 @@ void unix_listen_end(struct unix_listener *l)
 	if (l->fd >= 0)
 		close(l->fd);
 	l->fd = -1;
-	if (l->ino != 0 && lstat(l->addr.sun_path, &st) == 0 && st.st_ino == l->ino &&
-	    st.st_dev == l->dev)
+	if (broker_started(l->broker))
+		broker_remove(l->broker, l->rule);
+	else if (l->ino != 0 && lstat(l->addr.sun_path, &st) == 0 && st.st_ino == l->ino &&
+		 st.st_dev == l->dev)
 		unlink(l->addr.sun_path);
 	l->ino = 0;
 }

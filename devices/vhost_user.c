@@ -62,6 +62,7 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "devices/broker.h"
 #include "devices/vhost_user_impl.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
@@ -543,6 +544,7 @@ static int init(struct vhost_user *vu, const struct vhost_user_config *cfg, unsi
 		const struct virtio_host *host, struct err *err)
 {
 	unsigned n = cfg->queues > 0 ? cfg->queues : 1, nqueues;
+	struct broker_rule rule = { .kind = BROKER_CONNECT };
 	int r = vu_type_find(cfg->type, &vu->type, err);
 
 	if (r < 0)
@@ -550,7 +552,6 @@ static int init(struct vhost_user *vu, const struct vhost_user_config *cfg, unsi
 	/* Of an unknown type queues= counts all there are. */
 	nqueues = vu->type.fixed + vu->type.each * n;
 	vu->queues = n;
-	virtio_needs(host, VIRTIO_NEEDS_CONNECT);
 	if (vu->type.id == VIRTIO_ID_NET && n > 1)
 		nqueues++; /* the control queue */
 	vu->ops = template;
@@ -560,6 +561,13 @@ static int init(struct vhost_user *vu, const struct vhost_user_config *cfg, unsi
 	vu->path = strdup(cfg->path != NULL ? cfg->path : "");
 	if (vu->path == NULL)
 		return err_sys(err, ENOMEM, "vhost-user");
+	rule.path = vu->path;
+	if (cfg->way == NULL && host->broker != NULL) {
+		vu->broker = host->broker;
+		vu->rule = broker_allow(host->broker, &rule, err);
+		if (vu->rule < 0)
+			return vu->rule;
+	}
 	vu->vdev.untimed = ~0ULL; /* the few chains that we see say nothing of the device */
 	r = gmem_share(host->mem, err);
 	if (r == 0)

@@ -60,6 +60,8 @@ struct vhost_user {
 	struct virtio_ops ops;	   /* vdev's */
 	struct vu_type type;
 	char *path;
+	struct broker *broker; /* connects once the guest runs; NULL: there is none */
+	int rule;
 	struct vhost_user_way *way;
 	uint64_t hide;
 	uint64_t patience; /* ns */

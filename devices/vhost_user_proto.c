@@ -15,7 +15,6 @@
  * told, since back ends map all of it for writing: a request whose buffer lies there fails.
  *
  * #syscalls main vcpu: sendmsg recvmsg poll ppoll close
- * #syscalls connect: socket connect
  */
 #include <errno.h>
 #include <linux/vhost_types.h>

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "devices/broker.h"
 #include "devices/vhost_user_impl.h"
 
 #define STOPPING 3 /* times the patience: its requests must end first */
@@ -129,9 +130,16 @@ int vu_negotiate(struct vhost_user *vu, struct err *err)
 
 int vu_greet(struct vhost_user *vu, struct err *err)
 {
-	int fd = vu->way != NULL ? vu->way->connect(vu->way, err) : vu_connect(vu->path, err);
-	int r;
+	int fd, r;
 
+	if (vu->way != NULL)
+		fd = vu->way->connect(vu->way, err);
+	else if (broker_started(vu->broker))
+		fd = broker_connect(vu->broker, vu->rule, 0, -1);
+	else
+		fd = vu_connect(vu->path, err);
+	if (fd < 0 && err->code == 0)
+		err_sys(err, -fd, "cannot connect");
 	if (fd < 0)
 		return fd;
 	vu->conn = (struct vu_conn){ .fd = fd };

@@ -37,16 +37,15 @@
 /* Notifications by exit after which a queue gets an eventfd; see virtio.c. */
 #define VIRTIO_EXITS_MAX 16
 
+struct broker;
 struct virtio_device;
 struct virtio_processes;
 struct virtio_transport;
 
 /* What a device does while the guest runs that others do not: bits of virtio_host.needs. */
 enum virtio_needs {
-	VIRTIO_NEEDS_CONNECT = 1,     /* connects to sockets that have a name */
-	VIRTIO_NEEDS_SPAWN = 2,	      /* starts programs */
-	VIRTIO_NEEDS_CONTAINMENT = 4, /* holds a folder open from which there is a way up */
-	VIRTIO_NEEDS_USERS = 8,	      /* acts for users the guest names */
+	VIRTIO_NEEDS_CONTAINMENT = 1, /* holds a folder open from which there is a way up */
+	VIRTIO_NEEDS_USERS = 2,	      /* acts for users the guest names */
 };
 
 /*
@@ -64,6 +63,7 @@ struct virtio_host {
 		*processes;	   /* for virtio_process_new(); NULL: there shall be none */
 	const char *vm_name;	   /* NULL: none was given */
 	bool new_macs;		   /* a saved MAC address is not to be taken over */
+	struct broker *broker;	   /* for what is done by name later; NULL: there is none */
 	unsigned *needs;	   /* enum virtio_needs; NULL: nobody wants to know */
 	struct chardevs *chardevs; /* who hears of console output and keys */
 	int (*add_memory)(const struct virtio_host *host, int fd, uint64_t size, bool ro,

@@ -325,7 +325,7 @@ static struct virtio_device *vsock_create(const void *items, unsigned n, unsigne
 		vs->vdev.features |= features;
 		return &vs->vdev;
 	}
-	virtio_needs(host, VIRTIO_NEEDS_CONNECT);
+	vs->broker = host->broker;
 	if (vsock_conns_init(vs, err) < 0 || vsock_unix_listen(vs, opt->path, err) < 0)
 		goto fail;
 	return &vs->vdev;

@@ -114,6 +114,8 @@ struct vsock {
 
 	/* The host's sockets */
 	struct unix_listener listening;
+	struct broker *broker; /* connects once the guest runs; NULL: there is none */
+	int rule;
 	struct loop_fd listener;	/* listening.fd */
 	struct loop_timer accept_later; /* armed: out of descriptors */
 	unsigned nlines;

@@ -21,9 +21,7 @@
  * Limits: no SOCK_SEQPACKET. A listener whose backlog is full refuses the guest's connection, as
  * AF_VSOCK would.
  *
- * #syscalls connect: socket connect
  * #syscalls main vcpu: accept4 recvfrom sendto sendmsg readv shutdown close epoll_ctl
- * #syscalls files: lstat unlink
  */
 #include <ctype.h>
 #include <errno.h>
@@ -32,6 +30,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#include "devices/broker.h"
 #include "devices/vsock_impl.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
@@ -153,6 +152,8 @@ int vsock_unix_connect(struct vsock *vs, uint32_t port)
 	size_t len = strlen(addr.sun_path);
 	int fd, r = 0;
 
+	if (broker_started(vs->broker))
+		return broker_connect(vs->broker, vs->rule, port, -1);
 	/* vsock_unix_check() saw to it that it fits. */
 	snprintf(addr.sun_path + len, sizeof(addr.sun_path) - len, "_%u", port);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -218,8 +219,14 @@ int vsock_unix_check(const char *path, struct err *err)
 
 int vsock_unix_listen(struct vsock *vs, const char *path, struct err *err)
 {
+	struct broker_rule rule = { .kind = BROKER_CONNECT_NUMBER, .path = path };
+
 	vs->accept_later.fn = accept_again;
-	if (unix_listen(&vs->listening, "vsock", path, BACKLOG, err) < 0)
+	if (vs->broker != NULL)
+		vs->rule = broker_allow(vs->broker, &rule, err);
+	if (vs->rule < 0)
+		return vs->rule;
+	if (unix_listen(&vs->listening, "vsock", path, BACKLOG, vs->broker, err) < 0)
 		return -err->code;
 	vs->listener = (struct loop_fd){ .fd = vs->listening.fd, .fn = clients_wait };
 	return loop_add_fd(vs->vdev.loop, &vs->listener, EPOLLIN, err);

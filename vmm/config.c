@@ -340,7 +340,7 @@ static const struct opt monitor_options[] = {
 	{ .name = "sandbox-dir", .keys = sandbox_dir_keys, .plain = true, .offset = CONFIG(sandbox_dirs),
 	  .size = sizeof(char *), .max = 16,
 	  .help = "Files that are named while the guest runs (snapshots, disks that are changed by the control "
-		  "API, cores, sockets) are in this folder, or another one that is named so; nothing else of "
+		  "API, cores) are in this folder, or another one that is named so; nothing else of "
 		  "the host is there. Without it, where such files are possible, all that the user may open is." },
 	{ .name = "no-seccomp", .keys = no_seccomp_keys, .plain = true, .offset = CONFIG(no_seccomp),
 	  .help = "The sandbox without its filters of system calls, as on Firecracker's command lines." },

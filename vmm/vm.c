@@ -201,6 +201,7 @@ static int build(struct vm *vm, struct err *err)
 					 .loop = vm->loop,
 					 .iothreads = &vm->iothreads,
 					 .processes = &vm->processes,
+					 .broker = vm->broker,
 					 .needs = &vm->needs,
 					 .vm_name = vm->cfg->name,
 					 .new_macs = vm->cfg->restore.mac,
@@ -236,6 +237,8 @@ struct vm *vm_build(const struct vm_config *cfg, struct vm_user *user, struct lo
 	}
 	vm->cfg = cfg;
 	vm->user = user;
+	broker_init(&vm->own_broker);
+	vm->broker = user != NULL ? user->broker : &vm->own_broker;
 	vm->loop = loop;
 	vm->signals.fd = -1;
 	vm->m.kvm = (struct kvm){ .fd = -1, .vm_fd = -1 };
@@ -261,13 +264,7 @@ static const char *names_files(const struct vm *vm)
 		return "--dump";
 	if (cfg->save.state != NULL)
 		return "--snapshot";
-	if ((vm->needs & VIRTIO_NEEDS_SPAWN) != 0)
-		return "a qcow2 disk";
-	if ((vm->needs & VIRTIO_NEEDS_CONNECT) != 0)
-		return "--vsock or --vhost-user";
-	if (vm->chardevs.sockets)
-		return "a console on a socket";
-	return cfg->gdb.to != NULL ? "--gdb" : NULL;
+	return NULL;
 }
 
 /* Everything is opened: what of the host is still needed while the guest runs. */
@@ -280,11 +277,8 @@ static void plan_sandbox(struct vm *vm)
 	sb->nfolders = vm->cfg->sandbox_dirs.n;
 	sb->leads_out = vm->processes.first == NULL && (vm->needs & VIRTIO_NEEDS_CONTAINMENT) != 0;
 	sb->users = (vm->needs & VIRTIO_NEEDS_USERS) != 0;
-	sb->spawns = (vm->needs & VIRTIO_NEEDS_SPAWN) != 0 || vm->user != NULL;
 	sb->reason = names_files(vm);
-	sb->roles = (vm->needs & VIRTIO_NEEDS_CONNECT) != 0 ? FILTER_ROLE(connect) : 0;
-	if (sb->reason != NULL)
-		sb->roles |= FILTER_ROLE(files);
+	sb->roles = sb->reason != NULL ? FILTER_ROLE(files) : 0;
 }
 
 static int confine_iothread(struct iothreads *all, bool files, struct err *err)
@@ -306,7 +300,6 @@ static int enter_process(struct virtio_processes *all, struct err *err)
 	sb->nfolders = 0;
 	sb->roles = 0;
 	sb->ram = 0;
-	sb->spawns = false;
 	sb->leads_out = (vm->needs & VIRTIO_NEEDS_CONTAINMENT) != 0;
 	return sandbox_enter(sb, err);
 }
@@ -318,13 +311,23 @@ static int confine_process(struct virtio_processes *all, struct err *err)
 	return sandbox_confine(&vm->sandbox, FILTER_share, err);
 }
 
+static int start_broker(struct vm *vm, struct err *err)
+{
+	int r;
+
+	gmem_inherit(&vm->m.mem, false);
+	r = broker_start(vm->broker, err);
+	gmem_inherit(&vm->m.mem, true);
+	return r;
+}
+
 int vm_start(struct vm *vm, struct err *err)
 {
 	plan_sandbox(vm);
 	vm->processes.enter = enter_process;
 	vm->processes.confine = confine_process;
 	vm->iothreads.confine = confine_iothread;
-	if (virtio_processes_start(&vm->processes, err) < 0 ||
+	if (start_broker(vm, err) < 0 || virtio_processes_start(&vm->processes, err) < 0 ||
 	    sandbox_enter(&vm->sandbox, err) < 0 ||
 	    virtio_processes_wait(&vm->processes, err) < 0 ||
 	    iothreads_start(&vm->iothreads, err) < 0 ||
@@ -383,6 +386,7 @@ void vm_free(struct vm *vm)
 	gmem_fini(&vm->m.mem);
 	kvm_close(&vm->m.kvm);
 	chardev_free(vm->serial);
+	broker_stop(&vm->own_broker);
 	vm_cgroup_free(vm->cgroup);
 	if (vm->signals.fd >= 0) {
 		loop_del_fd(&vm->signals);

@@ -57,6 +57,7 @@ struct vm_user {
 	bool (*signalled)(struct vm_user *user, int sig);
 	/* The terminal has another size. */
 	void (*resized)(struct vm_user *user);
+	struct broker *broker; /* its own, which outlives the VM */
 };
 
 /*

@@ -460,9 +460,13 @@ static void gdb_reset(struct gdb_host *host)
 void vm_events_init(struct vm *vm)
 {
 	vm->chardevs = (struct chardevs){
-		.owner = vm, .printed = console_printed, .quit = console_quit, .nmi = console_nmi
+		.owner = vm,
+		.printed = console_printed,
+		.quit = console_quit,
+		.nmi = console_nmi,
+		.broker = vm->broker,
 	};
-	vm->gdb_host = (struct gdb_host){ gdb_goes_on, gdb_quit, gdb_reset, sysrq };
+	vm->gdb_host = (struct gdb_host){ gdb_goes_on, gdb_quit, gdb_reset, sysrq, vm->broker };
 	vm->events.report = report;
 	vm->report_work.fn = handle_reports;
 	vm->end_work.fn = handle_vcpu_end;

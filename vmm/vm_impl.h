@@ -8,6 +8,7 @@
 
 #include <signal.h>
 #include "arch/arch.h"
+#include "devices/broker.h"
 #include "devices/virtio_process.h"
 #include "vmm/devices.h"
 #include "vmm/gdb/gdb.h"
@@ -35,6 +36,7 @@ struct vm {
 	struct sandbox sandbox;
 	struct iothreads iothreads;
 	struct virtio_processes processes;
+	struct broker *broker, own_broker;
 	unsigned needs; /* enum virtio_needs: of all devices */
 	struct vm_devices devices;
 	struct vcpus cpus;

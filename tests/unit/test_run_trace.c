@@ -68,6 +68,8 @@ static unsigned long size_of(const char *name)
 	return end - begin;
 }
 
+static struct run_tracer tracer; /* without a broker */
+
 START_TEST(test_decode)
 {
 	char *lines[7];
@@ -84,7 +86,7 @@ START_TEST(test_decode)
 	ck_assert_int_ge(asprintf(&lines[5], " crash+0x1000/0x%lx", size_of("crash")), 0);
 	lines[6] = strdup(" +0x1/0x2 unknown+0x1/0x2 a+0x");
 
-	run_trace_decode("arch/x86/boot/bzImage", "6.9.1-test", lines, 7);
+	run_trace_decode("arch/x86/boot/bzImage", "6.9.1-test", lines, 7, &tracer);
 	ck_assert_ptr_nonnull(strstr(lines[0], " (init/main.c:"));
 	ck_assert_ptr_nonnull(strstr(lines[1], " (init/main.c:8)"));
 	/* Of another size, in a module, out of it, unknown: as it was. */
@@ -102,25 +104,25 @@ START_TEST(test_not_this_kernel)
 	if (!tools)
 		return;
 	ck_assert_int_ge(asprintf(&lines[0], "crash+0x0/0x%lx", size_of("crash")), 0);
-	run_trace_decode("arch/x86/boot/bzImage", "6.9.1", lines, 1);
-	run_trace_decode("arch/x86/boot/bzImage", "", lines, 1);
-	run_trace_decode("no/such/image", "6.9.1-test", lines, 1);
+	run_trace_decode("arch/x86/boot/bzImage", "6.9.1", lines, 1, &tracer);
+	run_trace_decode("arch/x86/boot/bzImage", "", lines, 1, &tracer);
+	run_trace_decode("no/such/image", "6.9.1-test", lines, 1, &tracer);
 	ck_assert_ptr_null(strstr(lines[0], "main.c"));
 	/* No ELF file, or a broken one. */
 	ck_assert_int_eq(system("mv vmlinux whole && head -c 9000 whole >vmlinux"), 0);
-	run_trace_decode("arch/x86/boot/bzImage", "6.9.1-test", lines, 1);
+	run_trace_decode("arch/x86/boot/bzImage", "6.9.1-test", lines, 1, &tracer);
 	ck_assert_int_eq(system("echo text >vmlinux"), 0);
-	run_trace_decode("arch/x86/boot/bzImage", "6.9.1-test", lines, 1);
+	run_trace_decode("arch/x86/boot/bzImage", "6.9.1-test", lines, 1, &tracer);
 	ck_assert_int_eq(system("rm vmlinux && mkfifo vmlinux"), 0);
-	run_trace_decode("arch/x86/boot/bzImage", "6.9.1-test", lines, 1);
+	run_trace_decode("arch/x86/boot/bzImage", "6.9.1-test", lines, 1, &tracer);
 	ck_assert_ptr_null(strstr(lines[0], "main.c"));
 	/* Beside the image, or the image itself. */
 	ck_assert_int_eq(system("rm vmlinux && cp whole arch/x86/boot/vmlinux-6.9.1-test"), 0);
-	run_trace_decode("arch/x86/boot/bzImage", "6.9.1-test", lines, 1);
+	run_trace_decode("arch/x86/boot/bzImage", "6.9.1-test", lines, 1, &tracer);
 	ck_assert_ptr_nonnull(strstr(lines[0], " (init/main.c:"));
 	free(lines[0]);
 	lines[0] = strdup("crash+0x0/0x9999");
-	run_trace_decode("whole", "6.9.1-test", lines, 1);
+	run_trace_decode("whole", "6.9.1-test", lines, 1, &tracer);
 	ck_assert_str_eq(lines[0], "crash+0x0/0x9999");
 	free(lines[0]);
 }

@@ -212,8 +212,8 @@ START_TEST(what_is_needed)
 	ck_assert_int_eq(IN(io, signals_itself), 0);
 	ck_assert_int_eq(IN(main, asks_owner), 0);
 	ck_assert_int_eq(IN(main, owns_itself), 0);
-	ck_assert_int_eq(confined(FILTER_ROLE(main) | FILTER_ROLE(connect), false, makes_socket),
-			 0);
+	ck_assert_int_eq(confined(FILTER_ROLE(main) | FILTER_ROLE(files), false, makes_socket),
+			 KILLED);
 	ck_assert_int_eq(IN(share, opens), 0);
 	ck_assert_int_eq(confined(FILTER_ROLE(main) | FILTER_ROLE(files), false, opens), 0);
 #ifndef __SANITIZE_ADDRESS__ /* whose threads make calls of their own */

@@ -686,7 +686,7 @@ int http_listen(struct http_server *server, const char *path, int fd, struct err
 	server->path = (struct unix_listener){ .fd = -1 };
 	server->listener = (struct loop_fd){ .fd = -1, .fn = accept_some };
 	server->sweep.fn = sweep;
-	if (path != NULL ? unix_listen(&server->path, "API", path, BACKLOG, err) < 0
+	if (path != NULL ? unix_listen(&server->path, "API", path, BACKLOG, NULL, err) < 0
 			 : take_fd(server, fd, err) < 0)
 		return -err->code;
 	server->listener.fd = server->path.fd;

@@ -335,6 +335,13 @@ bool gmem_fork(struct gmem *mem)
 	return true;
 }
 
+void gmem_inherit(const struct gmem *mem, bool yes)
+{
+	for (unsigned i = 0; i < mem->nregions; i++)
+		(void)madvise(mem->regions[i].host, mem->regions[i].size,
+			      yes ? MADV_DOFORK : MADV_DONTFORK);
+}
+
 /* The region with all of [gpa, gpa + len), or NULL. Few regions: a scan is fastest. */
 static struct gmem_region *find(const struct gmem *mem, uint64_t gpa, uint64_t len)
 {

@@ -110,6 +110,9 @@ int gmem_share(struct gmem *mem, struct err *err);
  */
 bool gmem_fork(struct gmem *mem);
 
+/* Are all regions there in a process that is forked from now on? (They are at first.) */
+void gmem_inherit(const struct gmem *mem, bool yes);
+
 /* Pointer to @len readable bytes at @gpa, all in one region, or NULL. @len 0: NULL. */
 const void *gmem_ptr(const struct gmem *mem, uint64_t gpa, uint64_t len);
 /* The same for writing: marks the pages dirty. NULL also where nobody writes. */

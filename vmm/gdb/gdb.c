@@ -85,7 +85,7 @@ int gdb_check(const struct gdb_config *cfg, struct err *err)
 
 static int listen_unix(struct gdb *gdb, struct err *err)
 {
-	if (unix_listen(&gdb->path, "--gdb", gdb->cfg->to, BACKLOG, err) < 0)
+	if (unix_listen(&gdb->path, "--gdb", gdb->cfg->to, BACKLOG, gdb->vm.host->broker, err) < 0)
 		return -err->code;
 	gdb->listener.fd = gdb->path.fd;
 	return 0;

@@ -24,6 +24,7 @@ struct gdb_host {
 	void (*reset)(struct gdb_host *host);
 	/* Send the magic SysRq key; false: there is no console to send it to. */
 	bool (*sysrq)(struct gdb_host *host, char key);
+	struct broker *broker; /* removes the socket in the end; NULL: there is none */
 };
 
 struct gdb;

@@ -35,6 +35,7 @@ struct stream {
 
 struct run_record {
 	const struct run_config *cfg;
+	struct run_tracer tracer;
 	bool wanted; /* there is a report */
 	char release[RUN_RELEASE_MAX];
 	char log[PATH_MAX], core[PATH_MAX]; /* in the folder, or empty */
@@ -103,7 +104,8 @@ static int open_artifacts(struct run_record *rec, struct err *err)
 	return open_report(rec, path, RUN_JUNIT, err);
 }
 
-struct run_record *run_record_new(const struct run_config *cfg, struct err *err)
+struct run_record *run_record_new(const struct run_config *cfg, struct broker *broker,
+				  struct err *err)
 {
 	struct run_record *rec = calloc(1, sizeof(*rec));
 	struct err ignored = ERR_INIT;
@@ -113,6 +115,8 @@ struct run_record *run_record_new(const struct run_config *cfg, struct err *err)
 		return NULL;
 	}
 	rec->cfg = cfg;
+	if (run_tracer_init(&rec->tracer, broker, err) < 0)
+		goto fail;
 	rec->out = (struct stream){ .name = "stdout", .fd = -1 };
 	rec->err = (struct stream){ .name = "stderr", .fd = -1 };
 	rec->kmsg = ktap_new(KTAP_KMSG);
@@ -257,7 +261,7 @@ unsigned run_record_tail(struct run_record *rec, const struct run_log *log, char
 		if (rec->release[0] == '\0')
 			(void)arch_kernel_release(kernel, rec->release, sizeof(rec->release),
 						  &ignored);
-		run_trace_decode(kernel, rec->release, rec->tail, rec->ntail);
+		run_trace_decode(kernel, rec->release, rec->tail, rec->ntail, &rec->tracer);
 	}
 	*lines = rec->tail;
 	return rec->ntail;

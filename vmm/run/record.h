@@ -11,11 +11,15 @@
 
 struct run_record;
 
+struct broker;
+
 /*
  * Open what @cfg (borrowed) asks for: reports, the folder of --artifacts and the files in it. What
- * cannot be written is told before the guest runs. NULL with @err filled.
+ * cannot be written is told before the guest runs. What has to be started later is started by
+ * @broker. NULL with @err filled.
  */
-struct run_record *run_record_new(const struct run_config *cfg, struct err *err);
+struct run_record *run_record_new(const struct run_config *cfg, struct broker *broker,
+				  struct err *err);
 void run_record_free(struct run_record *rec);
 
 /* The kernel log's file: --log, that in the folder of --artifacts, or NULL. */

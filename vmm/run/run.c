@@ -27,6 +27,7 @@
 #include "vmm/run/run.h"
 #include "vmm/run/log.h"
 #include "vmm/run/matrix.h"
+#include "devices/broker.h"
 #include "vmm/run/record.h"
 #include "vmm/vm.h"
 
@@ -36,6 +37,7 @@
 struct run {
 	struct run_config cfg;
 	struct vm_user user;
+	struct broker broker; /* also once the VM is gone, for the reports */
 	struct run_events events;
 	struct vm *vm;
 	struct run_channel *ch;
@@ -274,7 +276,7 @@ static int prepare(struct run *run, struct err *err)
 {
 	if (run->cfg.vm.verbose)
 		log_set_level(LOG_INFO);
-	run->record = run_record_new(&run->cfg, err);
+	run->record = run_record_new(&run->cfg, &run->broker, err);
 	if (run->record == NULL || place_core(run, err) < 0)
 		return -err->code;
 	run->log = run_log_new(run_record_log(run->record), run->cfg.fail_on, err);
@@ -473,7 +475,8 @@ int run_main(int argc, char **argv, void (*running)(struct vm *vm))
 	}
 	run->begin_ns = loop_now_ns();
 	run->cpio.fd = -1;
-	run->user = (struct vm_user){ attach, detach, printed, signalled, resized };
+	run->user = (struct vm_user){ attach, detach, printed, signalled, resized, &run->broker };
+	broker_init(&run->broker);
 	run->events = (struct run_events){ on_hello, on_failed, on_started, on_exited,
 					   on_alive, on_klog,	on_broken,  on_output };
 	if (run_config_parse(&run->cfg, argc, argv, &err) < 0)
@@ -497,6 +500,7 @@ out:
 		log_error("%s", err.msg);
 	if (run->record != NULL)
 		status = report(run, status, &err);
+	broker_stop(&run->broker);
 	run_channel_free(run->ch);
 	run_log_free(run->log);
 	run_record_free(run->record);

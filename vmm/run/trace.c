@@ -15,8 +15,6 @@
  * Limits: no lines for addresses in modules, nor from compressed or split debug information.
  *
  * #syscalls files: openat read pread64 newfstatat fstat
- * #syscalls spawn: pipe2 clone3 clone vfork execve wait4 kill poll dup2 rt_sigaction
- *	poll kill
  */
 #include <ctype.h>
 #include <errno.h>
@@ -25,14 +23,12 @@
 #include <libgen.h>
 #include <limits.h>
 #include <poll.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
+#include "devices/broker.h"
 #include "vmm/base/loop.h"
 #include "vmm/run/trace.h"
 
@@ -41,7 +37,7 @@
 #define SYMBOL_MAX 128
 #define BANNER_MAX 512
 
-extern char **environ;
+static const char *const base_argv[] = { "addr2line", "-e", NULL };
 
 /* A place in a trace. */
 struct place {
@@ -297,17 +293,19 @@ static char *read_output(int fd)
 	return NULL;
 }
 
-static char *addr2line(const struct trace *t)
+static char *addr2line(const struct trace *t, const struct run_tracer *tracer)
 {
-	char hex_of[PLACES_MAX + 1][20], *argv[PLACES_MAX + 5], *text;
-	posix_spawn_file_actions_t actions;
-	int pipes[2], r;
+	char hex_of[PLACES_MAX + 1][20], *text;
+	const char *argv[PLACES_MAX + 5];
+	struct child child = CHILD_INIT(NULL);
+	struct err ignored = ERR_INIT;
 	unsigned n = 0;
-	pid_t pid;
 
-	argv[n++] = (char *)"addr2line";
-	argv[n++] = (char *)"-e";
-	argv[n++] = (char *)t->vmlinux;
+	while (base_argv[n] != NULL) {
+		argv[n] = base_argv[n];
+		n++;
+	}
+	argv[n++] = t->vmlinux;
 	snprintf(hex_of[0], sizeof(hex_of[0]), "%llx", (unsigned long long)t->start);
 	argv[n++] = hex_of[0];
 	for (unsigned i = 0; i < t->n; i++) {
@@ -318,22 +316,13 @@ static char *addr2line(const struct trace *t)
 		argv[n++] = hex_of[i + 1];
 	}
 	argv[n] = NULL;
-	if (pipe2(pipes, O_CLOEXEC) < 0)
+	child.output = true;
+	child.by = tracer->broker;
+	child.rule = tracer->rule;
+	if (child_start(&child, argv, NULL, 0, 0, &ignored) < 0)
 		return NULL;
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-	posix_spawn_file_actions_adddup2(&actions, pipes[1], STDOUT_FILENO);
-	r = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
-	posix_spawn_file_actions_destroy(&actions);
-	close(pipes[1]);
-	text = r == 0 ? read_output(pipes[0]) : NULL;
-	close(pipes[0]);
-	if (r == 0) {
-		kill(pid, SIGKILL);
-		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-			;
-	}
+	text = read_output(child.stderr_fd);
+	child_stop(&child);
 	return text;
 }
 
@@ -375,7 +364,17 @@ static void annotate(const struct trace *t, const char *output, char **lines)
 	}
 }
 
-void run_trace_decode(const char *kernel, const char *release, char **lines, unsigned n)
+int run_tracer_init(struct run_tracer *tracer, struct broker *broker, struct err *err)
+{
+	struct broker_rule rule = { .kind = BROKER_RUN, .argv = base_argv, .more = true };
+
+	tracer->broker = broker;
+	tracer->rule = broker_allow(broker, &rule, err);
+	return tracer->rule < 0 ? tracer->rule : 0;
+}
+
+void run_trace_decode(const char *kernel, const char *release, char **lines, unsigned n,
+		      struct run_tracer *tracer)
 {
 	struct trace *t = calloc(1, sizeof(*t));
 	char *output = NULL;
@@ -393,7 +392,7 @@ void run_trace_decode(const char *kernel, const char *release, char **lines, uns
 		for (unsigned i = 0; i < t->n; i++)
 			found += t->place[i].found;
 		if (found > 0)
-			output = addr2line(t);
+			output = addr2line(t, tracer);
 		if (output != NULL)
 			annotate(t, output, lines);
 	}

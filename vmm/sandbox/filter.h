@@ -13,12 +13,11 @@
  * where a configuration needs it.
  */
 enum filter_role {
-	FILTER_main,	/* the main loop: control, and most devices */
-	FILTER_io,	/* an I/O thread: one disk, one network device */
-	FILTER_vcpu,	/* runs the guest, and what is done on its exits */
-	FILTER_share,	/* serves a folder of the host */
-	FILTER_files,	/* opens files by name */
-	FILTER_connect, /* makes sockets, and connects to those that have a name */
+	FILTER_main,  /* the main loop: control, and most devices */
+	FILTER_io,    /* an I/O thread: one disk, one network device */
+	FILTER_vcpu,  /* runs the guest, and what is done on its exits */
+	FILTER_share, /* serves a folder of the host */
+	FILTER_files, /* opens files by name */
 	FILTER_ROLES,
 };
 

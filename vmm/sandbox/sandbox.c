@@ -20,8 +20,9 @@
  * main thread may open what the user may; vCPU and I/O threads may not. Unless it is said in which
  * folders these are (--sandbox-dir): then they are all there is, see root.c.
  *
- * Nor is there a filter for the main thread where it may have to start programs, which would
- * inherit it: a storage daemon that serves a qcow2 disk again, addr2line for `vmm run`.
+ * Starting programs (a storage daemon that serves a qcow2 disk again, addr2line for `vmm run`),
+ * connecting to sockets and removing them is done by another process, which is not confined and
+ *does only what was said before: see devices/broker.c.
  *
  * There is no namespace of processes: it would take a second process for each VM. The filters let
  * through no call that names another process.
@@ -236,12 +237,6 @@ int sandbox_enter(struct sandbox *sb, struct err *err)
 
 	if (sb->mode == SANDBOX_OFF || SANITIZED)
 		return 0;
-	if (sb->spawns && (sb->nfolders > 0 || sb->mode == SANDBOX_STRICT))
-		return err_set(
-			err, ENOTSUP,
-			"%s: %s may have to start programs while the guest runs, which would "
-			"not be there",
-			sb->nfolders > 0 ? "--sandbox-dir" : "--sandbox strict", sb->reason);
 	if (sb->reason != NULL && sb->nfolders == 0 && sb->mode == SANDBOX_STRICT)
 		return err_set(
 			err, ENOTSUP,
@@ -289,7 +284,7 @@ int sandbox_confine(const struct sandbox *sb, enum filter_role role, struct err 
 	r = set_caps(caps);
 	if (r < 0)
 		return err_sys(err, -r, "cannot give up privileges");
-	if (sb->no_filter || (role == FILTER_main && sb->spawns))
+	if (sb->no_filter)
 		return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0
 			       ? err_sys(err, errno, "cannot give up new privileges")
 			       : 0;

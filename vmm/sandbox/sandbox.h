@@ -29,7 +29,6 @@ struct sandbox {
 	const char *reason; /* for files, a word for a person; NULL: no files are opened */
 	int keep;	    /* an inherited descriptor that is used, -1: none */
 	uint64_t ram;	    /* bytes that may be copied; 0: they never are */
-	bool spawns;	    /* the main thread starts programs */
 	bool users;	    /* a thread that serves a folder acts for the users the guest names */
 	bool quiet;	    /* what is left out is said by somebody else */
 	bool leads_out;	    /* a device holds folders from which all of the host can be reached */
