@@ -13,7 +13,8 @@
  *
  * O_DIRECT (`direct`) is for the image; an overlay goes through the page cache.
  *
- * #syscalls: fcntl fstat newfstatat ioctl munmap close
+ * #syscalls: fstat newfstatat ioctl
+ * #syscalls main io: fcntl munmap close
  * #ioctls: BLKGETSIZE64 BLKSSZGET BLKPBSZGET BLKIOMIN BLKIOOPT
  */
 #include <errno.h>
