@@ -24,10 +24,10 @@
  * (the owner's lock). The kernel may need the starter's thread for a moment to complete one;
  * that works also while it sleeps.
  *
- * #syscalls main vcpu io share: io_uring_enter read write preadv2 pwritev2 fdatasync fsync
- * #syscalls main vcpu io share: fallocate poll futex
- * #syscalls files: io_uring_setup io_uring_register clone clone3 rseq set_robust_list pipe2
- * #syscalls files: rt_sigaction
+ * #syscalls main vcpu io share: io_uring_enter read write futex
+ * #syscalls main vcpu: poll
+ * #syscalls files: io_uring_setup clone clone3 rseq set_robust_list pipe2 mprotect
+ * #syscalls files: preadv2 pwritev2 fdatasync fsync fallocate
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -31,7 +31,7 @@
  * Limits: no overlay, limits on rate, I/O thread, serial number. It does not notice that
  * an image has grown.
  *
- * #syscalls connect: connect
+ * #syscalls spawn: connect
  */
 #include <endian.h>
 #include <errno.h>

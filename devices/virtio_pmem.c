@@ -24,7 +24,8 @@
  * sentence. The lock (filelock.c) keeps out only those who look at it. The instructions a guest
  * writes to a read-only file with have to be known to KVM's emulator.
  *
- * #syscalls main vcpu: futex close fcntl
+ * #syscalls: close fcntl
+ * #syscalls main vcpu: futex
  */
 #include <endian.h>
 #include <errno.h>

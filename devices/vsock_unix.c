@@ -22,7 +22,7 @@
  * AF_VSOCK would.
  *
  * #syscalls connect: socket connect
- * #syscalls main vcpu: accept4 recvfrom sendto sendmsg readv shutdown close epoll_ctl
+ * #syscalls: accept4 recvfrom sendto sendmsg readv shutdown close epoll_ctl
  * #syscalls files: lstat unlink
  */
 #include <ctype.h>

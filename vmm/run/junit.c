@@ -10,7 +10,7 @@
  *
  * XML 1.0 has no way to write most control characters: they become U+FFFD.
  *
- * #syscalls: write
+ * #syscalls spawn: write
  */
 #include <string.h>
 #include "vmm/run/report.h"

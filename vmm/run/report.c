@@ -10,7 +10,7 @@
  * What the guest said is text of any kind. Bytes that are not UTF-8, and NUL, become U+FFFD.
  * Streams are kept to their last 64 KiB, results of tests to what run/ktap.h says.
  *
- * #syscalls files: openat newfstatat fstat write close rename unlink uname fcntl
+ * #syscalls spawn: openat newfstatat fstat write close rename unlink uname fcntl
  */
 #include <errno.h>
 #include <fcntl.h>

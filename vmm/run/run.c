@@ -10,7 +10,7 @@
  *
  * Nothing the guest says is believed beyond what it is: a status, and text for a person.
  *
- * #ioctls: TIOCGWINSZ
+ * #ioctls spawn: TIOCGWINSZ
  */
 #include <errno.h>
 #include <signal.h>

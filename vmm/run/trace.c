@@ -14,7 +14,7 @@
  *
  * Limits: no lines for addresses in modules, nor from compressed or split debug information.
  *
- * #syscalls files: openat read pread64 newfstatat fstat
+ * #syscalls spawn: openat read pread64 newfstatat fstat
  * #syscalls spawn: pipe2 clone3 clone vfork execve wait4 kill poll dup2 rt_sigaction
  *	poll kill
  */
