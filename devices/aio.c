@@ -25,7 +25,7 @@
  * that works also while it sleeps.
  *
  * #syscalls main vcpu io share: io_uring_enter read write futex
- * #syscalls main vcpu: poll
+ * #syscalls main vcpu share: poll
  * #syscalls files: io_uring_setup clone clone3 rseq set_robust_list pipe2 mprotect
  * #syscalls files: preadv2 pwritev2 fdatasync fsync fallocate
  */
