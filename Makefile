@@ -162,7 +162,7 @@ DEPS	:= gcc make libc6-dev linux-libc-dev libelf-dev zlib1g-dev libjansson-dev l
 	   check musl-tools curl jq \
 	   acpica-tools clang clang-format shellcheck man-db python3 python3-yaml \
 	   busybox-static e2fsprogs cpio kmod xz-utils zstd lz4 bzip2 flex bison bc perl rsync libssl-dev procps \
-	   passt iproute2 mandoc
+	   passt iproute2 mandoc strace
 
 deps:
 	@missing=$$(dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $(DEPS) 2>&1 | \

@@ -18,16 +18,19 @@
  * kernel.io_uring_disabled) AIO_WORKERS threads do the same with preadv2() and its like.
  * Pointers to requests go to them through one pipe and come back through another: a write of
  * eight bytes is atomic and the pipes hold more than AIO_DEPTH of them, so no write blocks,
- * and there is no lock.
+ * and there is no lock. They start with the monitor's other threads, and are confined before there is a
+ * request.
  *
  * Which thread: requests may be started by one thread and reaped by another, one at a time
  * (the owner's lock). The kernel may need the starter's thread for a moment to complete one;
  * that works also while it sleeps.
  *
- * #syscalls main vcpu io share: io_uring_enter read write preadv2 pwritev2 fdatasync fsync
- * #syscalls main vcpu io share: fallocate poll futex
- * #syscalls files: io_uring_setup io_uring_register clone clone3 rseq set_robust_list pipe2
- * #syscalls files: rt_sigaction
+ * #syscalls main vcpu io share: io_uring_enter read write futex
+ * #syscalls main vcpu share: poll
+ * #syscalls files: io_uring_setup clone clone3 rseq set_robust_list pipe2 mprotect
+ * #syscalls files: preadv2 pwritev2 fdatasync fsync fallocate
+ * #syscalls work: read write preadv2 pwritev2 fdatasync fsync fallocate futex exit
+ * #syscalls work: madvise rt_sigprocmask
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -66,6 +69,9 @@ struct aio {
 
 	struct io_uring ring;
 
+	struct iothreads *all; /* or NULL */
+	struct iothread_more more;
+	bool inherits;	    /* the workers are confined as who made them */
 	int to[2], from[2]; /* pipes: requests to the workers, and done ones back */
 	unsigned nworkers;
 	pthread_t worker[AIO_WORKERS];
@@ -309,12 +315,32 @@ static int64_t perform(int fd, const struct aio_req *req)
 	return r < 0 ? -errno : r;
 }
 
+/* Not a request: a worker is ready, or could not be confined. */
+#define READY	  NULL
+#define NOT_READY ((struct aio_req *)-1)
+
+static struct aio_req *confine(struct aio *aio)
+{
+	struct iothreads *all = aio->all;
+	struct err err = ERR_INIT;
+
+	if (aio->inherits || all == NULL || all->confine == NULL ||
+	    all->confine(all, IOTHREAD_WORKER, &err) == 0)
+		return READY;
+	log_error("disk thread: %s", err.msg);
+	return NOT_READY;
+}
+
 /* Ends when the owner closes its end of the pipe. */
 static void *worker(void *arg)
 {
 	struct aio *aio = arg;
 	struct aio_req *req;
 
+	if (!aio->inherits)
+		(void)pthread_setname_np(pthread_self(), "aio"); /* only for people who look */
+	req = confine(aio);
+	(void)!write(aio->from[1], &req, sizeof(req));
 	while (read(aio->to[0], &req, sizeof(req)) == (ssize_t)sizeof(req)) {
 		req->result = perform(file_of(aio, req), req);
 		(void)!write(aio->from[1], &req, sizeof(req));
@@ -331,6 +357,8 @@ static void close_fd(int *fd)
 
 static void threads_fini(struct aio *aio)
 {
+	if (aio->more.start != NULL)
+		iothreads_remove(aio->all, &aio->more);
 	close_fd(&aio->to[1]);
 	for (unsigned i = 0; i < aio->nworkers; i++)
 		pthread_join(aio->worker[i], NULL);
@@ -340,15 +368,29 @@ static void threads_fini(struct aio *aio)
 	close_fd(&aio->from[1]);
 }
 
-static int threads_init(struct aio *aio, struct err *err)
+/* Until @n workers are ready. */
+static int wait_ready(struct aio *aio, unsigned n, struct err *err)
+{
+	struct pollfd pfd = { .fd = aio->from[0], .events = POLLIN };
+	struct aio_req *said;
+
+	while (n > 0) {
+		if (read(aio->from[0], &said, sizeof(said)) != (ssize_t)sizeof(said))
+			(void)poll(&pfd, 1, -1);
+		else if (said == NOT_READY)
+			return err_set(err, EPERM, "cannot confine a disk thread");
+		else
+			n--;
+	}
+	return 0;
+}
+
+static int threads_start(struct aio *aio, struct err *err)
 {
 	pthread_attr_t attr;
 	sigset_t all, old;
 	int r = 0;
 
-	if (pipe2(aio->to, O_CLOEXEC) < 0 || pipe2(aio->from, O_CLOEXEC) < 0 ||
-	    fcntl(aio->from[0], F_SETFL, O_NONBLOCK) < 0)
-		return err_sys(err, errno, "cannot make a pipe for disk threads");
 	/* Signals are the main thread's. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -363,7 +405,25 @@ static int threads_init(struct aio *aio, struct err *err)
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (aio->nworkers == 0)
 		return err_sys(err, r, "cannot start a disk thread");
+	return wait_ready(aio, aio->nworkers, err);
+}
+
+static int start_later(struct iothread_more *more, struct err *err)
+{
+	return threads_start(container_of(more, struct aio, more), err);
+}
+
+static int threads_init(struct aio *aio, bool now, struct err *err)
+{
+	if (pipe2(aio->to, O_CLOEXEC) < 0 || pipe2(aio->from, O_CLOEXEC) < 0 ||
+	    fcntl(aio->from[0], F_SETFL, O_NONBLOCK) < 0)
+		return err_sys(err, errno, "cannot make a pipe for disk threads");
 	aio->lfd.fd = aio->from[0];
+	aio->inherits = aio->all != NULL && aio->all->started;
+	if (now || aio->all == NULL || aio->inherits)
+		return threads_start(aio, err);
+	aio->more.start = start_later;
+	iothreads_add(aio->all, &aio->more);
 	return 0;
 }
 
@@ -445,8 +505,8 @@ void aio_wait(struct aio *aio)
 	reap(aio);
 }
 
-struct aio *aio_new(const int *fds, unsigned nfds, unsigned flags, void (*ready)(void *owner),
-		    void *owner, struct err *err)
+struct aio *aio_new(const int *fds, unsigned nfds, unsigned flags, struct iothreads *all,
+		    void (*ready)(void *owner), void *owner, struct err *err)
 {
 	struct aio *aio = calloc(1, sizeof(*aio));
 	int r = -ENOSYS;
@@ -455,6 +515,7 @@ struct aio *aio_new(const int *fds, unsigned nfds, unsigned flags, void (*ready)
 		err_sys(err, ENOMEM, "disk I/O");
 		return NULL;
 	}
+	aio->all = all;
 	aio->ready = ready;
 	aio->owner = owner;
 	aio->last = &aio->first;
@@ -470,7 +531,7 @@ struct aio *aio_new(const int *fds, unsigned nfds, unsigned flags, void (*ready)
 			log_info("disk I/O: no io_uring here (%s), using threads",
 				 strerrordesc_np(-r));
 	}
-	if (r < 0 && threads_init(aio, err) < 0) {
+	if (r < 0 && threads_init(aio, (flags & AIO_NOW) != 0, err) < 0) {
 		threads_fini(aio);
 		free(aio);
 		return NULL;

@@ -14,7 +14,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 #include "vmm/base/err.h"
-#include "vmm/base/loop.h"
+#include "vmm/base/iothread.h"
 
 #define AIO_FILES_MAX 4
 
@@ -51,14 +51,17 @@ struct aio;
 
 /* Use threads even where there is io_uring: for tests, and for the few it does not suit. */
 #define AIO_THREADS 1
+/* Where there are threads: they start at once, not with all others. */
+#define AIO_NOW 2
 
 /*
  * @fds (borrowed, fixed from here on) are the files requests name by index. @ready(@owner) is
  * called on the loop, nothing locked, when something completed by itself: it locks and calls
- * aio_run().
+ * aio_run(). Threads start, and are confined, with @all (NULL: at once, and they are not; started: at
+ * once, and they are what the caller is).
  */
-struct aio *aio_new(const int *fds, unsigned nfds, unsigned flags, void (*ready)(void *owner),
-		    void *owner, struct err *err);
+struct aio *aio_new(const int *fds, unsigned nfds, unsigned flags, struct iothreads *all,
+		    void (*ready)(void *owner), void *owner, struct err *err);
 /* Waits for what is in flight, without calling `done`. On the loop's thread, or after it ended. */
 void aio_free(struct aio *aio);
 /* Is it io_uring? */

@@ -23,8 +23,9 @@
  * Only a terminal gets raw mode and the escape character: Ctrl-a x ends the VM, Ctrl-a b
  * sends a break (magic SysRq), Ctrl-a h helps, Ctrl-a Ctrl-a sends Ctrl-a.
  *
- * #syscalls main vcpu: read write writev poll ioctl getpgrp
- * #ioctls main vcpu: TIOCGWINSZ TCGETS TCSETS TCSETSW TCSETSF TIOCGPGRP
+ * #syscalls: read write writev poll ioctl
+ * #ioctls: TIOCGWINSZ
+ * #ioctls main vcpu: TCGETS TCSETS
  */
 #include <errno.h>
 #include <limits.h>

@@ -13,7 +13,8 @@
  *
  * O_DIRECT (`direct`) is for the image; an overlay goes through the page cache.
  *
- * #syscalls: fcntl fstat newfstatat ioctl munmap close
+ * #syscalls: fstat newfstatat ioctl
+ * #syscalls main io: fcntl munmap close
  * #ioctls: BLKGETSIZE64 BLKSSZGET BLKPBSZGET BLKIOMIN BLKIOOPT
  */
 #include <errno.h>
@@ -225,7 +226,7 @@ struct disk *disk_open(const struct disk_config *cfg, void (*ready)(void *owner)
 	fds[FILE_IMAGE] = disk->fd;
 	fds[FILE_BUFFERED] = disk->direct ? disk->buffered_fd : disk->fd;
 	fds[FILE_OVERLAY] = disk->ov != NULL ? overlay_fd(disk->ov) : disk->fd;
-	disk->aio = aio_new(fds, 3, cfg->threads ? AIO_THREADS : 0, ready, owner, err);
+	disk->aio = aio_new(fds, 3, cfg->threads ? AIO_THREADS : 0, cfg->iothreads, ready, owner, err);
 	if (disk->aio == NULL)
 		goto fail;
 	return disk;

@@ -43,7 +43,7 @@
  * Limits: the image may have 64 TiB. Marks are not cleared, room once taken is given back by
  * discards only. No layers of layers.
  *
- * #syscalls main io share: fdatasync pwrite64
+ * #syscalls: fdatasync pwrite64
  */
 #include <endian.h>
 #include <errno.h>

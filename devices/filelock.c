@@ -11,7 +11,8 @@
  * its locks stay until then. So a lock is waited for, a little: whoever starts a machine anew
  * right after it was killed finds its disks free, with all that was written in them.
  *
- * #syscalls: fcntl clock_nanosleep
+ * #syscalls main io: fcntl
+ * #syscalls: clock_nanosleep
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -34,6 +34,7 @@ struct fs_config {
 	uint32_t uid, gid; /* MAP, XATTR: what the caller's own are in the guest */
 	int cache;	   /* FS_CACHE_* */
 	bool mounts;	   /* show what is mounted inside */
+	struct iothreads *iothreads; /* as in aio_new() */
 };
 
 struct fs;

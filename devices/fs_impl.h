@@ -58,6 +58,7 @@ struct fs {
 	struct fs_nodes nodes;
 	struct fs_handles handles;
 
+	struct iothreads *iothreads;
 	struct aio *aio;
 	void (*ready)(void *owner);
 	void (*answered)(void *owner, struct fs_req *req);

@@ -343,6 +343,6 @@ int fs_setup(struct fs *fs, struct err *err)
 	r = fs_ids_setup(fs);
 	if (r < 0)
 		return err_sys(err, -r, "cannot prepare to act for other users");
-	fs->aio = aio_new(NULL, 0, 0, fs->ready, fs->owner, err);
+	fs->aio = aio_new(NULL, 0, AIO_NOW, fs->iothreads, fs->ready, fs->owner, err);
 	return fs->aio != NULL ? 0 : -err->code;
 }

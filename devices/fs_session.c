@@ -407,6 +407,7 @@ struct fs *fs_new(const struct fs_config *cfg, const char *name, void (*ready)(v
 	fs->name = name;
 	fs->ro = cfg->ro;
 	fs->mounts = cfg->mounts;
+	fs->iothreads = cfg->iothreads;
 	fs->ids = cfg->ids;
 	fs->cache = cfg->cache;
 	fs->uid = cfg->ids == FS_IDS_HOST ? 0 : cfg->uid;

@@ -17,8 +17,10 @@
  * Limits. USO is one thing to Linux, for IPv4 and IPv6 together: a driver that takes only one of
  * them gets none. The header is in the host's byte order, which is virtio's: little-endian.
  *
- * #syscalls main io vcpu: readv writev ioctl recvfrom
- * #ioctls main io vcpu: TUNSETOFFLOAD TUNSETQUEUE SIOCGIFFLAGS
+ * #syscalls main io: readv writev ioctl
+ * #ioctls main io: TUNSETOFFLOAD TUNSETQUEUE
+ * #syscalls: recvfrom
+ * #ioctls: SIOCGIFFLAGS
  */
 #include <errno.h>
 #include <fcntl.h>

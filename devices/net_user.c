@@ -23,7 +23,8 @@
  *
  * Limits: one queue pair; IGMP and SCTP are not known to passt.
  *
- * #syscalls main io vcpu: recvfrom sendto close
+ * #syscalls main io: recvfrom sendto
+ * #syscalls: close
  */
 #include <arpa/inet.h>
 #include <ctype.h>

@@ -14,10 +14,12 @@
  *
  * Limits. The kernel marks no dirty pages (VHOST_F_LOG_ALL is not used).
  *
- * #syscalls main vcpu: ioctl read write close eventfd2 epoll_ctl
- * #ioctls main vcpu: VHOST_GET_VRING_BASE VHOST_SET_FEATURES VHOST_SET_MEM_TABLE VHOST_SET_OWNER
- * #ioctls main vcpu: VHOST_SET_VRING_ADDR VHOST_SET_VRING_BASE VHOST_SET_VRING_CALL
- * #ioctls main vcpu: VHOST_SET_VRING_ERR VHOST_SET_VRING_KICK VHOST_SET_VRING_NUM
+ * #syscalls: read write close eventfd2 epoll_ctl
+ * #ioctls: VHOST_SET_FEATURES VHOST_SET_MEM_TABLE VHOST_SET_OWNER VHOST_SET_VRING_ADDR
+ * #ioctls: VHOST_SET_VRING_BASE VHOST_SET_VRING_CALL VHOST_SET_VRING_ERR VHOST_SET_VRING_KICK
+ * #ioctls: VHOST_SET_VRING_NUM
+ * #syscalls main vcpu: ioctl
+ * #ioctls main vcpu: VHOST_GET_VRING_BASE
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -52,7 +52,8 @@
  * virtiofsd) is not saved, and not there any more in a new one. Requests in flight are
  * forgotten when a state is saved while the back end is away.
  *
- * #syscalls main vcpu: futex socketpair shutdown recvfrom ppoll sendmsg recvmsg read write
+ * #syscalls: recvfrom
+ * #syscalls main vcpu: futex shutdown write
  */
 #include <errno.h>
 #include <poll.h>

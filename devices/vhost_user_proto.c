@@ -14,7 +14,8 @@
  * Limits: host byte order, as the protocol has it. Memory that the guest cannot write is not
  * told, since back ends map all of it for writing: a request whose buffer lies there fails.
  *
- * #syscalls main vcpu: sendmsg recvmsg poll ppoll close
+ * #syscalls: recvfrom
+ * #syscalls main vcpu: sendmsg recvmsg ppoll close
  */
 #include <errno.h>
 #include <linux/vhost_types.h>

@@ -4,7 +4,8 @@
  * back. When to have which is vhost_user.c's part, where the whole is described; single messages
  * are in vhost_user_proto.c.
  *
- * #syscalls main vcpu: socketpair close clock_nanosleep
+ * #syscalls: socketpair close
+ * #syscalls main vcpu: clock_nanosleep
  */
 #include <errno.h>
 #include <sys/socket.h>

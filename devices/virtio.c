@@ -34,7 +34,8 @@
  * Limits: no feature bits from 64 on, no reset of single queues (VIRTIO_F_RING_RESET), no
  * legacy drivers (without VERSION_1).
  *
- * #syscalls main vcpu io share: futex eventfd2 read write close epoll_ctl
+ * #syscalls main io share: eventfd2 read close epoll_ctl
+ * #syscalls main vcpu io share: futex write
  */
 #include <errno.h>
 #include <stdarg.h>

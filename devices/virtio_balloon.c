@@ -37,7 +37,8 @@
  * no answer to that, so hinting is for hosts that can live with it. What is mapped from a kernel
  * or initrd file stays.
  *
- * #syscalls main vcpu: fallocate madvise futex
+ * #syscalls: fallocate madvise
+ * #syscalls main vcpu: futex
  */
 #include <endian.h>
 #include <errno.h>

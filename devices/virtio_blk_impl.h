@@ -42,6 +42,7 @@ struct blk {
 	char *path;	      /* of the image */
 	bool direct, overlaid;
 	struct iothread *io; /* or NULL */
+	struct iothreads *iothreads; /* of the VM */
 	bool ro, write_through;
 	char serial[VIRTIO_BLK_ID_BYTES];
 	struct virtio_blk_config config;

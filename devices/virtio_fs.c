@@ -329,6 +329,7 @@ static int share_init(struct share *share, const struct share_options *o, unsign
 		.gid = (uint32_t)o->gid,
 		.cache = o->cache,
 		.mounts = o->mounts,
+		.iothreads = host->iothreads,
 	};
 	char name[16];
 

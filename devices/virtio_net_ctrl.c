@@ -15,7 +15,6 @@
  * section, and do: promiscuous is what most hosts are.
  *
  * #syscalls: none
- * #ioctls main io vcpu: TUNSETTXFILTER
  */
 #include <linux/if_ether.h>
 #include <string.h>

@@ -27,7 +27,7 @@
  * Limits. A rate is charged after the fact: a packet passes, and the next one waits until the
  * buckets have paid for it.
  *
- * #syscalls main io vcpu: epoll_ctl clock_gettime
+ * #syscalls main io: epoll_ctl clock_gettime
  */
 #include <errno.h>
 #include <string.h>

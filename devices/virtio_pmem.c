@@ -24,7 +24,8 @@
  * sentence. The lock (filelock.c) keeps out only those who look at it. The instructions a guest
  * writes to a read-only file with have to be known to KVM's emulator.
  *
- * #syscalls main vcpu: futex close fcntl
+ * #syscalls: close fcntl
+ * #syscalls main vcpu: futex
  */
 #include <endian.h>
 #include <errno.h>
@@ -329,7 +330,7 @@ static int pmem_init(struct pmem *pmem, const struct pmem_options *o, const stru
 		pmem->reqs[i].next = pmem->free;
 		pmem->free = &pmem->reqs[i];
 	}
-	pmem->aio = aio_new(&pmem->fd, 1, 0, pmem_ready, pmem, err);
+	pmem->aio = aio_new(&pmem->fd, 1, 0, host->iothreads, pmem_ready, pmem, err);
 	if (pmem->aio == NULL)
 		return -err->code;
 	return virtio_init(&pmem->vdev, ops, host, host->loop, 1, QUEUE_SIZE, &pmem->config,

@@ -29,8 +29,8 @@
  *
  * It ends when the socket does: with the monitor, however that ends.
  *
- * #syscalls main vcpu share: read write poll shutdown
- * #syscalls share: close epoll_ctl
+ * #syscalls main vcpu: read write poll shutdown
+ * #syscalls share: read write close epoll_ctl exit_group
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -12,7 +12,8 @@
  *
  * Limits: no state but the limit's bucket, which starts full again after loading.
  *
- * #syscalls main vcpu: getrandom futex
+ * #syscalls: getrandom
+ * #syscalls main vcpu: futex
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -41,7 +41,7 @@
  * Limits: streams only. 128 KiB of our memory, and what its kernel buffers, for each connection
  * whose host program does not read.
  *
- * #syscalls main vcpu: shutdown close
+ * #syscalls: shutdown close
  */
 #include <errno.h>
 #include <stdio.h>

@@ -15,7 +15,7 @@
  * Limits: VSOCK_CONNS_MAX connections, less when few descriptors are to be had (RLIMIT_NOFILE,
  * whose soft limit is raised when the device is made).
  *
- * #syscalls main vcpu: close madvise epoll_ctl
+ * #syscalls: close madvise epoll_ctl
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -21,7 +21,7 @@
  * Limits: no SOCK_SEQPACKET. A listener whose backlog is full refuses the guest's connection, as
  * AF_VSOCK would.
  *
- * #syscalls main vcpu: accept4 recvfrom sendto sendmsg readv shutdown close epoll_ctl
+ * #syscalls: accept4 recvfrom sendto sendmsg readv shutdown close epoll_ctl
  */
 #include <ctype.h>
 #include <errno.h>

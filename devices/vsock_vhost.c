@@ -15,7 +15,7 @@
  * something, and hears that they are gone.
  *
  * #syscalls main vcpu: ioctl
- * #ioctls main vcpu: VHOST_VSOCK_SET_RUNNING VHOST_VSOCK_SET_GUEST_CID
+ * #ioctls main vcpu: VHOST_VSOCK_SET_RUNNING
  */
 #include <errno.h>
 #include <linux/vhost.h>

@@ -281,11 +281,14 @@ static void plan_sandbox(struct vm *vm)
 	sb->roles = sb->reason != NULL ? FILTER_ROLE(files) : 0;
 }
 
-static int confine_iothread(struct iothreads *all, bool files, struct err *err)
+static int confine_iothread(struct iothreads *all, enum iothread_kind kind, struct err *err)
 {
+	static const enum filter_role roles[] = { [IOTHREAD_DEVICE] = FILTER_io,
+						  [IOTHREAD_FILES] = FILTER_share,
+						  [IOTHREAD_WORKER] = FILTER_work };
 	struct vm *vm = container_of(all, struct vm, iothreads);
 
-	return sandbox_confine(&vm->sandbox, files ? FILTER_share : FILTER_io, err);
+	return sandbox_confine(&vm->sandbox, roles[kind], err);
 }
 
 /* A process that serves a folder has a sandbox of its own, in which there is nothing. */

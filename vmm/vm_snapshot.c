@@ -12,7 +12,7 @@
  * that was restored still knows which of its pages are no longer the snapshot's, for the host's
  * page tables do: so there may be diffs to what it was restored from, and only to that.
  *
- * #syscalls: ioctl
+ * #syscalls: ioctl uname
  * #ioctls: KVM_GET_DIRTY_LOG
  */
 #include <errno.h>

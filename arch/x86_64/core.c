@@ -16,7 +16,7 @@
  * tables themselves, as crash and drgn do.
  *
  * #syscalls: ioctl
- * #ioctls main vcpu: KVM_GET_MSRS KVM_GET_REGS KVM_GET_SREGS
+ * #ioctls: KVM_GET_MSRS KVM_GET_REGS KVM_GET_SREGS
  */
 #include <elf.h>
 #include <string.h>

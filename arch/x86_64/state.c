@@ -25,9 +25,7 @@
  * KVM, as if an ordinary monitor had set them.
  *
  * #syscalls: ioctl
- * #ioctls: KVM_GET_SREGS2 KVM_SET_SREGS2 KVM_GET_CLOCK KVM_GET_DEVICE_ATTR KVM_GET_XSAVE2
- * #ioctls: KVM_GET_NESTED_STATE KVM_SET_NESTED_STATE KVM_SET_CLOCK KVM_SET_DEVICE_ATTR
- * #ioctls: KVM_GET_TSC_KHZ
+ * #ioctls: KVM_GET_SREGS2 KVM_GET_CLOCK KVM_GET_DEVICE_ATTR KVM_GET_XSAVE2 KVM_GET_NESTED_STATE
  */
 #include <asm/kvm_para.h>
 #include <errno.h>

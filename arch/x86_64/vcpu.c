@@ -8,8 +8,8 @@
  * for INIT and SIPI; KVM's local APIC handles those without us.
  *
  * #syscalls: ioctl
- * #ioctls: KVM_GET_MP_STATE KVM_GET_REGS KVM_GET_SREGS KVM_GET_TSC_KHZ KVM_KVMCLOCK_CTRL
- * #ioctls: KVM_SET_MSRS KVM_SET_REGS KVM_SET_SREGS KVM_SET_TSC_KHZ
+ * #ioctls: KVM_GET_MP_STATE KVM_GET_REGS KVM_GET_SREGS KVM_KVMCLOCK_CTRL
+ * #ioctls: KVM_SET_MSRS KVM_SET_REGS KVM_SET_SREGS
  */
 #include <errno.h>
 #include <string.h>

@@ -61,7 +61,7 @@ static void open_all(unsigned how)
 	fds[1] = open(path, O_RDONLY | O_CLOEXEC);
 	fds[2] = open("/dev/full", O_RDWR | O_CLOEXEC);
 	unlink(path);
-	aio = aio_new(fds, 3, flags, ready, &aio, &err);
+	aio = aio_new(fds, 3, flags, NULL, ready, &aio, &err);
 	ck_assert_msg(aio != NULL, "%s", err.msg);
 	ck_assert_int_eq(aio_watch(aio, loop, &err), 0);
 	ck_assert_int_eq(aio_watch(aio, loop, &err), 0);

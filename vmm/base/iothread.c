@@ -44,7 +44,7 @@ static int prepare(struct iothread *io)
 	int r = files ? io->begin->fn(io->begin, io->err) : 0;
 
 	if (r == 0 && io->all != NULL && io->all->confine != NULL)
-		r = io->all->confine(io->all, files, io->err);
+		r = io->all->confine(io->all, files ? IOTHREAD_FILES : IOTHREAD_DEVICE, io->err);
 	return r;
 }
 
@@ -119,7 +119,26 @@ int iothreads_start(struct iothreads *all, struct err *err)
 	for (struct iothread *io = all->first; io != NULL; io = io->next)
 		if (start(io, err) < 0)
 			return -err->code;
+	for (struct iothread_more *more = all->more; more != NULL; more = more->next)
+		if (more->start(more, err) < 0)
+			return -err->code;
 	return 0;
+}
+
+void iothreads_add(struct iothreads *all, struct iothread_more *more)
+{
+	more->next = all->more;
+	all->more = more;
+}
+
+void iothreads_remove(struct iothreads *all, struct iothread_more *more)
+{
+	struct iothread_more **at = &all->more;
+
+	while (*at != NULL && *at != more)
+		at = &(*at)->next;
+	if (*at != NULL)
+		*at = more->next;
 }
 
 struct loop *iothread_loop(struct iothread *io)

@@ -15,15 +15,27 @@ struct iothread_begin {
 	int (*fn)(struct iothread_begin *begin, struct err *err);
 };
 
+/* What a thread is there for. */
+enum iothread_kind {
+	IOTHREAD_DEVICE,
+	IOTHREAD_FILES,	 /* a device that works with files of the host; it has a beginning */
+	IOTHREAD_WORKER, /* of a device: makes calls on open files that may wait */
+};
+
+/* Threads that a device has besides. */
+struct iothread_more {
+	int (*start)(struct iothread_more *more, struct err *err); /* 0 or -code */
+	/* private */
+	struct iothread_more *next;
+};
+
 /* Threads that start together, when everything is opened. */
 struct iothreads {
 	struct iothread *first;
+	struct iothread_more *more;
 	bool started;
-	/*
-	 * On each thread, after its beginning: @files if it had one, as it works with files of the
-	 * host. NULL: nothing. 0 or -code.
-	 */
-	int (*confine)(struct iothreads *all, bool files, struct err *err);
+	/* On each thread, after its beginning. NULL: nothing. 0 or -code. */
+	int (*confine)(struct iothreads *all, enum iothread_kind kind, struct err *err);
 };
 
 /*
@@ -33,6 +45,9 @@ struct iothreads {
  */
 struct iothread *iothread_new(struct iothreads *all, const char *name, struct iothread_begin *begin,
 			      struct err *err);
+/* @more starts with the others; not any more. */
+void iothreads_add(struct iothreads *all, struct iothread_more *more);
+void iothreads_remove(struct iothreads *all, struct iothread_more *more);
 /* Start them all. 0, or -code when one cannot begin. */
 int iothreads_start(struct iothreads *all, struct err *err);
 /* The loop: post to it; everything else of it belongs to its thread. */

@@ -3,9 +3,9 @@
  * The KVM API: see kvm.h. Section numbers are those of api.rst.
  *
  * #syscalls main vcpu io share: ioctl
- * #ioctls main vcpu io share: KVM_CHECK_EXTENSION KVM_IOEVENTFD KVM_IRQFD KVM_SET_GSI_ROUTING
- * #ioctls main vcpu: KVM_SET_USER_MEMORY_REGION KVM_SIGNAL_MSI
- * #ioctls io share: KVM_SIGNAL_MSI
+ * #ioctls main vcpu io share: KVM_IOEVENTFD KVM_SIGNAL_MSI
+ * #ioctls main vcpu: KVM_IRQFD KVM_SET_GSI_ROUTING
+ * #ioctls: KVM_CHECK_EXTENSION
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -4,7 +4,7 @@
  * with a dot unless the pattern does. (glob() and fnmatch() of the C library bring along the users
  * and the character sets of the world, 100 KiB of them.)
  *
- * #syscalls files: openat newfstatat getdents64 close
+ * #syscalls spawn: openat newfstatat getdents64 close
  */
 #include <dirent.h>
 #include <errno.h>

@@ -16,7 +16,7 @@
  * Limits: with CONFIG_PRINTK_CALLER the two texts differ, and what is on the console is in the
  * log twice. So are lines that wait when PASSED_MAX others have passed.
  *
- * #syscalls main vcpu io: write close
+ * #syscalls: write close
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -3,7 +3,7 @@
  * What a person sees of a matrix of runs, on standard error: a line for each run that has ended,
  * one that is written again and again where there is a terminal, and a table at the end.
  *
- * #syscalls: write
+ * #syscalls spawn: write
  */
 #include <stdarg.h>
 #include <stdio.h>

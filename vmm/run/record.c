@@ -10,7 +10,7 @@
  * came), cmdline, report.json, junit.xml; and vmcore, when the guest dies. What an earlier run has
  * left there under these names is gone.
  *
- * #syscalls files: openat mkdir unlink write close
+ * #syscalls files: openat write close
  */
 #include <errno.h>
 #include <fcntl.h>

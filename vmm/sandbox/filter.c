@@ -11,9 +11,11 @@
  * through it: Linux keeps a bitmap of these (5.11). ioctl(2), KVM_RUN in it, does, so it comes
  * first.
  *
- * #syscalls main io vcpu share: mmap munmap mremap brk madvise mprotect futex write writev close
- * #syscalls main io vcpu share: rt_sigreturn rt_sigprocmask restart_syscall exit exit_group
- * #syscalls main io vcpu share: clock_gettime clock_nanosleep getpid gettid tgkill sched_yield
+ * #syscalls main io vcpu share: mmap munmap mremap brk madvise futex write writev close
+ * #syscalls main io vcpu share: rt_sigprocmask restart_syscall exit clock_gettime
+ * #syscalls main io vcpu share: getpid gettid tgkill
+ * #syscalls main vcpu: rt_sigreturn
+ * #syscalls: exit_group
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -9,7 +9,7 @@
 #include "vmm/base/err.h"
 
 /*
- * Who calls. The first four are kinds of threads; the others are what the main thread does besides
+ * Who calls. The first five are kinds of threads; the others are what the main thread does besides
  * where a configuration needs it.
  */
 enum filter_role {
@@ -17,6 +17,7 @@ enum filter_role {
 	FILTER_io,    /* an I/O thread: one disk, one network device */
 	FILTER_vcpu,  /* runs the guest, and what is done on its exits */
 	FILTER_share, /* serves a folder of the host */
+	FILTER_work,	/* makes calls on open files that may wait, where there is no io_uring */
 	FILTER_files, /* opens files by name */
 	FILTER_ROLES,
 };

@@ -5,7 +5,7 @@
 #	#ioctls [ROLE...]: REQUEST...
 #
 # ROLE is who calls: main (if none is named), io (I/O threads), vcpu, share (threads that serve a
-# folder), files (see filter.h); or spawn, which has no filter, as a program that is started
+# folder), work, files (see filter.h); or spawn, which has no filter, as a program that is started
 # would inherit it. Out come lines for filter.c, one for each call or request:
 #
 #	SYSCALL(FILTER_ROLE(main) | FILTER_ROLE(io), read)

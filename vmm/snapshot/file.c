@@ -4,7 +4,7 @@
  * events is explained in snapshot/snapshot.c.
  *
  * #syscalls files: openat pwrite64 ftruncate fsync renameat unlinkat getdents64 getrandom
- * #syscalls files: getcwd readlink lstat newfstatat fstat fallocate lseek fchmod copy_file_range
+ * #syscalls files: getcwd readlink lstat newfstatat fstat fallocate lseek
  */
 #include <dirent.h>
 #include <endian.h>
