@@ -18,8 +18,8 @@
  * kernel.io_uring_disabled) AIO_WORKERS threads do the same with preadv2() and its like.
  * Pointers to requests go to them through one pipe and come back through another: a write of
  * eight bytes is atomic and the pipes hold more than AIO_DEPTH of them, so no write blocks,
- * and there is no lock. They start with the monitor's other threads, and are confined before there is a
- * request.
+ * and there is no lock. They start with the monitor's other threads, and are confined before there
+ * is a request.
  *
  * Which thread: requests may be started by one thread and reaped by another, one at a time
  * (the owner's lock). The kernel may need the starter's thread for a moment to complete one;

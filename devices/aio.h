@@ -57,8 +57,8 @@ struct aio;
 /*
  * @fds (borrowed, fixed from here on) are the files requests name by index. @ready(@owner) is
  * called on the loop, nothing locked, when something completed by itself: it locks and calls
- * aio_run(). Threads start, and are confined, with @all (NULL: at once, and they are not; started: at
- * once, and they are what the caller is).
+ * aio_run(). Threads start, and are confined, with @all (NULL: at once, and they are not; started:
+ * at once, and they are what the caller is).
  */
 struct aio *aio_new(const int *fds, unsigned nfds, unsigned flags, struct iothreads *all,
 		    void (*ready)(void *owner), void *owner, struct err *err);

@@ -226,7 +226,8 @@ struct disk *disk_open(const struct disk_config *cfg, void (*ready)(void *owner)
 	fds[FILE_IMAGE] = disk->fd;
 	fds[FILE_BUFFERED] = disk->direct ? disk->buffered_fd : disk->fd;
 	fds[FILE_OVERLAY] = disk->ov != NULL ? overlay_fd(disk->ov) : disk->fd;
-	disk->aio = aio_new(fds, 3, cfg->threads ? AIO_THREADS : 0, cfg->iothreads, ready, owner, err);
+	disk->aio =
+		aio_new(fds, 3, cfg->threads ? AIO_THREADS : 0, cfg->iothreads, ready, owner, err);
 	if (disk->aio == NULL)
 		goto fail;
 	return disk;

@@ -24,7 +24,7 @@ struct disk_config {
 	const char *path;
 	const char *overlay; /* NULL: none; "": a temporary one; or its file */
 	bool ro, direct;
-	bool threads; /* no io_uring: for tests */
+	bool threads;		     /* no io_uring: for tests */
 	struct iothreads *iothreads; /* as in aio_new() */
 };
 

@@ -30,10 +30,10 @@ enum { FS_CACHE_AUTO, FS_CACHE_ALWAYS, FS_CACHE_NEVER };
 struct fs_config {
 	const char *path; /* borrowed, for fs_new() only */
 	bool ro;
-	int ids;	   /* FS_IDS_* */
-	uint32_t uid, gid; /* MAP, XATTR: what the caller's own are in the guest */
-	int cache;	   /* FS_CACHE_* */
-	bool mounts;	   /* show what is mounted inside */
+	int ids;		     /* FS_IDS_* */
+	uint32_t uid, gid;	     /* MAP, XATTR: what the caller's own are in the guest */
+	int cache;		     /* FS_CACHE_* */
+	bool mounts;		     /* show what is mounted inside */
 	struct iothreads *iothreads; /* as in aio_new() */
 };
 

@@ -57,12 +57,11 @@ enum virtio_needs {
  */
 struct virtio_host {
 	struct gmem *mem;
-	struct loop *loop;	     /* the main one */
-	struct iothreads *iothreads; /* for iothread_new(); NULL: each starts at once */
-	struct virtio_processes
-		*processes;	   /* for virtio_process_new(); NULL: there shall be none */
-	const char *vm_name;	   /* NULL: none was given */
-	bool new_macs;		   /* a saved MAC address is not to be taken over */
+	struct loop *loop;		    /* the main one */
+	struct iothreads *iothreads;	    /* for iothread_new(); NULL: each starts at once */
+	struct virtio_processes *processes; /* NULL: there shall be none */
+	const char *vm_name;		    /* NULL: none was given */
+	bool new_macs;			    /* a saved MAC address is not to be taken over */
 	struct broker *broker;	   /* for what is done by name later; NULL: there is none */
 	unsigned *needs;	   /* enum virtio_needs; NULL: nobody wants to know */
 	struct chardevs *chardevs; /* who hears of console output and keys */
@@ -208,10 +207,11 @@ struct virtio_device {
 	void *config;		    /* the configuration space, little-endian; the device's own */
 	unsigned config_size;
 
-	_Atomic uint64_t kicked; /* queues with work, by bit */
-	atomic_bool rescanned;	 /* `rescan` is due */
-	bool changed;		 /* `update` is due */
-	struct virtio_counters *counters, own_counters;
+	_Atomic uint64_t kicked;	  /* queues with work, by bit */
+	atomic_bool rescanned;		  /* `rescan` is due */
+	bool changed;			  /* `update` is due */
+	struct virtio_counters *counters; /* these, or those of its process (virtio_process.c): */
+	struct virtio_counters own_counters;
 	uint64_t untimed; /* queues whose buffers wait for what may come, by bit: no latencies */
 	uint64_t now;	  /* when the batch under way was begun; 0: not known yet */
 	unsigned at_once; /* chains popped and pushed in it */

@@ -602,7 +602,9 @@ static void make_name(char name[VIRTIO_NAME_MAX], const struct blk_options *o)
 static int blk_init(struct blk *blk, const struct blk_options *o, unsigned index,
 		    const struct virtio_host *host, const struct virtio_ops *ops, struct err *err)
 {
-	struct disk_config cfg = { .path = o->path, .ro = o->ro, .direct = o->direct, .iothreads = host->iothreads };
+	struct disk_config cfg = {
+		.path = o->path, .ro = o->ro, .direct = o->direct, .iothreads = host->iothreads
+	};
 	struct loop *loop = host->loop;
 	uint64_t now = loop_now_ns();
 	char name[16];

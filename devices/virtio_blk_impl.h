@@ -41,7 +41,7 @@ struct blk {
 	struct disk *retired; /* replaced: to be closed on the loop's thread; or NULL */
 	char *path;	      /* of the image */
 	bool direct, overlaid;
-	struct iothread *io; /* or NULL */
+	struct iothread *io;	     /* or NULL */
 	struct iothreads *iothreads; /* of the VM */
 	bool ro, write_through;
 	char serial[VIRTIO_BLK_ID_BYTES];

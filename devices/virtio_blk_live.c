@@ -31,7 +31,9 @@ static int check_twin(const struct blk *blk, const struct disk *disk, struct err
 
 static int replace(struct blk *blk, const char *path, struct err *err)
 {
-	struct disk_config cfg = { .path = path, .ro = blk->ro, .direct = blk->direct, .iothreads = blk->iothreads };
+	struct disk_config cfg = {
+		.path = path, .ro = blk->ro, .direct = blk->direct, .iothreads = blk->iothreads
+	};
 	char *copy = strdup(path);
 	struct disk *disk;
 

@@ -5,27 +5,28 @@
  * nothing of the monitor: no KVM, no disks, no API, not its memory. And whoever takes over the
  * monitor can ask of the device what the guest can, and no more.
  *
- * Theory of operation. The process is a fork of the monitor, made when all is built and
- * before there is any thread. So it has the device as it was made, loaded state included, the
- * eventfds of its queues, and guest memory, which is shared. Both have a copy of struct
- * virtio_device now, and each of these has its part:
+ * Theory of operation. The process is a fork of the monitor, made when all is built and before
+ * there is any thread. So it has the device as it was made, loaded state included, the eventfds of
+ * its queues, and guest memory, which is shared. Both have a copy of struct virtio_device now, and
+ * each of these has its part:
  *
- *   the monitor's	has the transport: registers, features, status. Its virtio_ops are ours: to
- *the driver's DRIVER_OK, reset, and to pausing and saving, they have the process do its part, and
- *wait for that. Queues are offloaded (virtio_offload()): the host's kernel passes notifications and
- *interrupts by, as with vhost. the process's	has the queues. Its virtio_ops are the device's. Its
- *transport is the call eventfds.
+ *	the monitor's has the transport: registers, features, status
+ *		Its virtio_ops are ours: to the driver's DRIVER_OK, reset, and to pausing and
+ *saving, they have the process do its part, and wait for that. Queues are offloaded
+ *		(virtio_offload()): the host's kernel passes notifications and interrupts by, as
+ *with vhost. the process's has the queues Its virtio_ops are the device's. Its transport is the
+ *call eventfds.
  *
- * What they say to each other are messages over a socket that keeps them apart (SOCK_SEQPACKET):
- *the monitor asks and waits for the answer; by itself the process says only that the device broke,
- *as the guest's driver needs to hear of that. Where a queue stands goes along with START, and comes
- * back with the answer to STOP, so that between these the monitor's copy is complete, as it is
- * saved.
+ * What they say to each other are messages over a socket that keeps them apart
+ * (SOCK_SEQPACKET): the monitor asks and waits for the answer; by itself the process says only
+ * that the device broke, as the guest's driver needs to hear of that. Where a queue stands goes
+ * along with START, and comes back with the answer to STOP, so that between these the monitor's
+ * copy is complete, as it is saved.
  *
- * Neither believes the other. Messages have fixed sizes, but for a saved state, which is looked at
- *as if it came from a file. A process that does not answer, or is gone, costs the guest this
- *device: it is told to reset it, and it never comes alive again. What it counts (vdev->counters) is
- *in memory that both see.
+ * Neither believes the other. Messages have fixed sizes, but for a saved state, which is looked
+ * at as if it came from a file. A process that does not answer, or is gone, costs the guest this
+ * device: it is told to reset it, and it never comes alive again. What it counts
+ * (vdev->counters) is in memory that both see.
  *
  * It ends when the socket does: with the monitor, however that ends.
  *

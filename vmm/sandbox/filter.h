@@ -17,7 +17,7 @@ enum filter_role {
 	FILTER_io,    /* an I/O thread: one disk, one network device */
 	FILTER_vcpu,  /* runs the guest, and what is done on its exits */
 	FILTER_share, /* serves a folder of the host */
-	FILTER_work,	/* makes calls on open files that may wait, where there is no io_uring */
+	FILTER_work,  /* makes calls on open files that may wait, where there is no io_uring */
 	FILTER_files, /* opens files by name */
 	FILTER_ROLES,
 };

@@ -22,15 +22,15 @@
  *
  * Starting programs (a storage daemon that serves a qcow2 disk again, addr2line for `vmm run`),
  * connecting to sockets and removing them is done by another process, which is not confined and
- *does only what was said before: see devices/broker.c.
+ * does only what was said before: see devices/broker.c.
  *
  * There is no namespace of processes: it would take a second process for each VM. The filters let
  * through no call that names another process.
  *
- * A process that serves a folder (virtio_process.c) goes through the same stages by itself, and has
- * nothing of the monitor: no descriptors, no files by name ever, and an empty root always. It, or
- *the thread that does this where guest memory is private, keeps, for root, the capabilities that
- *files need.
+ * A process that serves a folder (virtio_process.c) goes through the same stages by itself, and
+ * has nothing of the monitor: no descriptors, no files by name ever, and an empty root always. It,
+ * or the thread that does this where guest memory is private, keeps, for root, the capabilities
+ * that files need.
  */
 #include <dirent.h>
 #include <errno.h>
