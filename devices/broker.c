@@ -18,6 +18,7 @@
  * #syscalls spawn: fork socketpair close_range socket connect lstat unlink
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -274,7 +275,7 @@ static void __attribute__((noreturn)) broker_main(struct broker *b, pid_t parent
 {
 	struct life *l = calloc(1, sizeof(*l));
 	struct request *r = malloc(sizeof(*r));
-	int fds[FDS_MAX], keep = b->socket;
+	int fds[FDS_MAX], keep = b->socket, null;
 	bool good = l != NULL && r != NULL;
 	unsigned nfds;
 	sigset_t all;
@@ -283,9 +284,12 @@ static void __attribute__((noreturn)) broker_main(struct broker *b, pid_t parent
 	/* So those are for the monitor. */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
-	/* Below it there are the standard ones, which a program is not given either. */
 	if (keep != STDERR_FILENO + 1)
 		keep = dup2(b->socket, STDERR_FILENO + 1);
+	/* Whoever reads what the monitor writes shall not wait for us. */
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		good = dup2(null, fd) >= 0 && good;
 	if (keep < 0 || close_range((unsigned)keep + 1, ~0U, 0) < 0 || getppid() != parent)
 		_exit(1);
 	b->socket = keep;

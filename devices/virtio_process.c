@@ -51,8 +51,8 @@
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 
-#define PATIENCE_MS 30000 /* for an answer: I/O that is in flight has to end first */
-#define END_MS	    5000  /* for it to end by itself */
+#define PATIENCE_MS 120000 /* for an answer: I/O that is in flight has to end first */
+#define END_MS	    5000   /* for it to end by itself */
 #define CHUNK_MAX   32768
 #define STATE_MAX   (256u << 20) /* bytes of a saved state */
 
@@ -100,7 +100,7 @@ struct virtio_process {
 	struct virtio_ops ops; /* the monitor's */
 	struct child child;
 	struct loop_fd socket; /* to the other one; -1: not started, or lost */
-	bool started, running, lost;
+	bool running, lost;
 
 	/* The process's. */
 	struct virtio_transport transport;
@@ -259,6 +259,7 @@ static void asked(struct loop_fd *lfd, uint32_t events)
 		virtio_resume(vdev);
 	} else if (m.type == ASK_STOP) {
 		virtio_quiesce(vdev);
+		memset(m.queue, 0, sizeof(m.queue));
 		put_places(m.queue, vdev);
 		len = sizeof(m.queue);
 	} else if (m.type == ASK_RESET) {
@@ -269,6 +270,9 @@ static void asked(struct loop_fd *lfd, uint32_t events)
 		pthread_mutex_lock(&vdev->lock);
 		done = serve_state(p, &m);
 		pthread_mutex_unlock(&vdev->lock);
+	} else {
+		loop_quit(p->loop, 0);
+		return;
 	}
 	if (done)
 		answer(p, &m, SAY_DONE, len);
@@ -623,11 +627,6 @@ struct virtio_process *virtio_process_new(struct virtio_processes *all, struct v
 	return p;
 }
 
-bool virtio_process_started(const struct virtio_process *p)
-{
-	return p != NULL && p->started;
-}
-
 static int start(struct virtio_process *p, struct err *err)
 {
 	struct virtio_device *vdev = p->vdev;
@@ -645,7 +644,6 @@ static int start(struct virtio_process *p, struct err *err)
 		p->child.pidfd.fd = pidfd_open(pid, 0);
 	if (pid < 0 || p->child.pidfd.fd < 0)
 		return err_sys(err, errno, "%s: cannot start its process", vdev->name);
-	p->started = true;
 	pthread_mutex_lock(&vdev->lock);
 	p->ops = *vdev->ops;
 	p->ops.kick = no_kick;

@@ -42,8 +42,6 @@ struct virtio_process *virtio_process_new(struct virtio_processes *all, struct v
 					  struct err *err);
 /* In `destroy`, before virtio_fini(): the process finishes what is in flight, and ends. */
 void virtio_process_free(struct virtio_process *p);
-/* Has it started? Then the device is no longer served here. */
-bool virtio_process_started(const struct virtio_process *p);
 
 /* Start them all; the thread is the only one. 0 or -code. */
 int virtio_processes_start(struct virtio_processes *all, struct err *err);
