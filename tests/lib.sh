@@ -89,6 +89,7 @@ with_user() {
 	fi
 	kvm_for_all bash "$0" "$@"
 	as_user=(setpriv "--reuid=$user_id" "--regid=$user_id" "--groups=$kvm_group" --inh-caps=-all)
+	echo "# vmm is run as user $user_id"
 	chmod 755 .
 	mkdir user
 	mv vmm user/
