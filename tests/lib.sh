@@ -74,39 +74,46 @@ kvm_for_all() {
 }
 
 # VMM_USER=1 means that vmm is tested as an ordinary user, who may use /dev/kvm by its group and is in no list of
-# users. tests/as_user runs whole scripts so. Where root has to prepare what is around vmm the script stays
-# root's, and vmm alone is the user's: with_user.
+# users. tests/as_user runs whole scripts so. Where root has to prepare what is around vmm, or to look into
+# it, the script stays root's, and vmm alone is the user's: with_user, of_user.
 user_id=4242
 kvm_group=4243
-as_user=() # a command before what shall be the user's, too; empty without VMM_USER
+as_user=() # a command before what shall be the user's, too
+if [ -n "${VMM_USER-}" ] && [ "$(id -u)" = 0 ]; then
+	# setpriv itself would find programs in folders that are closed to the user.
+	as_user=(setpriv "--reuid=$user_id" "--regid=$user_id" "--groups=$kvm_group" --inh-caps=-all env)
+fi
 
-# with_user ARGUMENT...: a script with such cases calls it in its folder, with its own arguments. It is started once
-# more (kvm_for_all), and ./vmm is then a script that does as the user what vmm does. It gives him the current
-# folder, if that is one of the cases', and what is in it.
+# with_user ARGUMENT...: a script with cases for a testbed calls it in its folder, with its own arguments. It is
+# started once more (kvm_for_all), and ./vmm is the user's.
 with_user() {
-	if [ -z "${VMM_USER-}" ] || [ "$(id -u)" != 0 ]; then
-		return 0
-	fi
+	[ ${#as_user[@]} -gt 0 ] || return 0
 	kvm_for_all bash "$0" "$@"
-	as_user=(setpriv "--reuid=$user_id" "--regid=$user_id" "--groups=$kvm_group" --inh-caps=-all)
+	of_user vmm
+}
+
+# of_user PROGRAM: of the current folder. It becomes a script that does as the user what the program does, and
+# gives him the folder in which it is started, if that is a temporary one, and what is in it.
+of_user() {
+	[ ${#as_user[@]} -gt 0 ] || return 0
 	echo "# vmm is run as user $user_id"
 	chmod 755 .
 	mkdir user
-	mv vmm user/
-	cat >vmm <<-SH
+	mv "$1" user/
+	cat >"$1" <<-SH
 		#!/bin/sh
 		if [ "\$(id -u)" = 0 ]; then
 			case \$PWD in
-			/var/tmp/?*) chown -h $user_id:$user_id . ./* 2>/dev/null ;;
+			/tmp/?* | /var/tmp/?*) chown -h $user_id:$user_id . ./* 2>/dev/null ;;
 			esac
 			export HOME=/tmp
-			set -- ${as_user[*]} "$PWD/user/vmm" "\$@"
+			set -- ${as_user[*]} "$PWD/user/$1" "\$@"
 		else
-			set -- "$PWD/user/vmm" "\$@"
+			set -- "$PWD/user/$1" "\$@"
 		fi
 		exec "\$@"
 	SH
-	chmod 755 vmm
+	chmod 755 "$1"
 }
 
 # users FILE...: with a user, they are his.
