@@ -50,9 +50,12 @@ at_exit() {
 	trap "[ \$BASHPID != \$\$ ] || { $1; }" EXIT
 }
 
-# kvm_for_all SCRIPT ARGUMENT...: as root, SCRIPT once more where everybody may use /dev/kvm: a mount
-# namespace that ends with it. Returns where that is so, or nothing can be done about it.
+# kvm_for_all SCRIPT ARGUMENT...: as root, SCRIPT once more where everybody may use /dev/kvm, with VMM_USER (below)
+# only its group and 1000, the user of some cases: a mount namespace that ends with it. Returns where that is so,
+# or nothing can be done about it.
 kvm_for_all() {
+	local owner=0 mode=666
+	[ -z "${VMM_USER-}" ] || owner=1000:$kvm_group mode=660
 	if [ "$(id -u)" != 0 ] || [ -n "${KVM_FOR_ALL-}" ] || [ ! -c /dev/kvm ]; then
 		return 0
 	fi
@@ -61,12 +64,60 @@ kvm_for_all() {
 		dir=$(mktemp -d)
 		mount -t tmpfs -o mode=755 none "$dir"
 		cp -a /dev/kvm "$dir/kvm"
-		chmod 666 "$dir/kvm"
+		chown "$1" "$dir/kvm"
+		chmod "$2" "$dir/kvm"
+		shift 2
 		mount --bind "$dir/kvm" /dev/kvm
 		umount -l "$dir"
 		rmdir "$dir"
-		exec "$@"' kvm_for_all "$@"
+		exec "$@"' kvm_for_all "$owner" "$mode" "$@"
 }
+
+# VMM_USER=1 means that vmm is tested as an ordinary user, who may use /dev/kvm by its group and is in no list of
+# users. tests/as_user runs whole scripts so. Where root has to prepare what is around vmm, or to look into
+# it, the script stays root's, and vmm alone is the user's: with_user, of_user.
+user_id=4242
+kvm_group=4243
+as_user=() # a command before what shall be the user's, too
+if [ -n "${VMM_USER-}" ] && [ "$(id -u)" = 0 ]; then
+	# setpriv itself would find programs in folders that are closed to the user.
+	as_user=(setpriv "--reuid=$user_id" "--regid=$user_id" "--groups=$kvm_group" --inh-caps=-all env)
+fi
+
+# with_user ARGUMENT...: a script with cases for a testbed calls it in its folder, with its own arguments. It is
+# started once more (kvm_for_all), and ./vmm is the user's.
+with_user() {
+	[ ${#as_user[@]} -gt 0 ] || return 0
+	kvm_for_all bash "$0" "$@"
+	of_user vmm
+}
+
+# of_user PROGRAM: of the current folder. It becomes a script that does as the user what the program does, and
+# gives him the folder in which it is started, if that is a temporary one, and what is in it.
+of_user() {
+	[ ${#as_user[@]} -gt 0 ] || return 0
+	echo "# vmm is run as user $user_id"
+	chmod 755 .
+	mkdir user
+	mv "$1" user/
+	cat >"$1" <<-SH
+		#!/bin/sh
+		if [ "\$(id -u)" = 0 ]; then
+			case \$PWD in
+			/tmp/?* | /var/tmp/?*) chown -h $user_id:$user_id . ./* 2>/dev/null ;;
+			esac
+			export HOME=/tmp
+			set -- ${as_user[*]} "$PWD/user/$1" "\$@"
+		else
+			set -- "$PWD/user/$1" "\$@"
+		fi
+		exec "\$@"
+	SH
+	chmod 755 "$1"
+}
+
+# users FILE...: with a user, they are his.
+users() { [ ${#as_user[@]} -eq 0 ] || chown -R "$user_id:$user_id" "$@"; }
 
 # Can this machine's own /dev/kvm run Linux guests at native speed? Inside the testbed (which has
 # a /host/script) it looks so, but is emulated.
@@ -75,7 +126,7 @@ native_kvm() {
 }
 
 # in_testbed DIR PROGRAM GROUP...: runs DIR/PROGRAM with the words of each GROUP in a testbed of its
-# own, where DIR is /host and VERBOSE is as it is here. The testbed has one processor and many a
+# own, where DIR is /host and VERBOSE and VMM_USER are as they are here. The testbed has one processor and many a
 # host two: two at a time.
 in_testbed() {
 	local dir=$1 program=$2 pids=() status=0 i
@@ -85,7 +136,7 @@ in_testbed() {
 		[ $i -le 2 ] || wait "${pids[i - 3]}" || status=1
 		mkdir "$dir/$i.dir"
 		cp -al "$dir"/[!0-9]* "$dir/$i.dir/"
-		echo "${VERBOSE:+VERBOSE=1 }bash /host/$program ${!i}" >"$dir/$i.dir/script"
+		echo "${VERBOSE:+VERBOSE=1 }${VMM_USER:+VMM_USER=1 }bash /host/$program ${!i}" >"$dir/$i.dir/script"
 		testbed_once "$dir/$i.dir" >"$dir/$i.out" 2>&1 &
 		pids+=($!)
 	done

@@ -87,16 +87,29 @@ static uint32_t length(const char *name)
 	return n + 1;
 }
 
+static bool try_create(struct vq *vq)
+{
+	struct fuse_create_in in = { .flags = O_RDWR, .mode = MODE_REG };
+
+	return call(vq, FUSE_CREATE, ROOT, &in, sizeof(in), "f", 2).len ==
+	       sizeof(struct fuse_entry_out) + sizeof(struct fuse_open_out);
+}
+
 /* The file "f", made if it is not there. False: no answer. */
 static bool create(struct vq *vq, uint64_t *node, uint64_t *fh)
 {
-	struct fuse_create_in in = { .flags = O_RDWR, .mode = MODE_REG };
 	const struct fuse_entry_out *e = (void *)(answer() + 16);
 	const struct fuse_open_out *open = (const void *)(e + 1);
 
-	if (call(vq, FUSE_CREATE, ROOT, &in, sizeof(in), "f", 2).len !=
-	    sizeof(*e) + sizeof(*open))
-		return false;
+	if (!try_create(vq)) {
+		/* An attack changed modes: only where root serves the folder may all still be opened. */
+		struct fuse_setattr_in set = { .valid = FATTR_MODE, .mode = 0755 };
+
+		call(vq, FUSE_SETATTR, ROOT, &set, sizeof(set), NULL, 0);
+		call(vq, FUSE_UNLINK, ROOT, NULL, 0, "f", 2);
+		if (!try_create(vq))
+			return false;
+	}
 	*node = e->nodeid;
 	*fh = open->fh;
 	return true;
