@@ -4,6 +4,9 @@
 # What the measuring scripts share; source it at the top of the tree. Sets out, the folder for
 # programs.
 
+# shellcheck source=tests/lib.sh
+. tests/lib.sh
+
 out=build/bench
 
 # tools NAME...: builds tests/bench/NAME.c as $out/NAME when it is older.
