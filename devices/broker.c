@@ -27,10 +27,10 @@
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include "devices/broker.h"
+#include "devices/unix_listen.h"
 #include "vmm/base/log.h"
 
 #define PATIENCE_MS  10000
@@ -226,11 +226,7 @@ static bool serve_connect(struct life *l, const struct request *r, const int *fd
 
 static void remove_socket(struct broker_rule *rule)
 {
-	struct stat st;
-
-	if (rule->ino != 0 && lstat(rule->path, &st) == 0 && st.st_ino == rule->ino &&
-	    st.st_dev == rule->dev)
-		unlink(rule->path);
+	unix_remove(rule->path, rule->dev, rule->ino);
 	rule->ino = 0;
 }
 
@@ -349,15 +345,9 @@ int broker_start(struct broker *b, struct err *err)
 
 void broker_stop(struct broker *b)
 {
-	struct pollfd pfd;
-
 	if (b->socket >= 0)
 		close(b->socket);
-	b->socket = -1;
-	pfd = (struct pollfd){ .fd = b->process.pidfd.fd, .events = POLLIN };
-	if (pfd.fd >= 0)
-		(void)poll(&pfd, 1, PATIENCE_MS);
-	child_stop(&b->process);
+	child_wait(&b->process, PATIENCE_MS);
 	broker_init(b);
 }
 

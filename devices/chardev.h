@@ -104,9 +104,9 @@ int chardev_check(const struct chardev_config *cfg, struct err *err);
 
 struct chardev;
 
-/* All character devices of a VM, and who hears of what passes; all on the loop's thread. */
 struct broker;
 
+/* All character devices of a VM, and who hears of what passes; all on the loop's thread. */
 struct chardevs {
 	void *owner;
 	/*

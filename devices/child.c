@@ -239,13 +239,21 @@ void child_words(struct child *c, const char *but, char *text, size_t size)
 	snprintf(text, size, "%s", line != NULL ? line : "");
 }
 
-void child_end(struct child *c, int ms)
+void child_wait(struct child *c, int ms)
 {
 	struct pollfd pfd = { .fd = c->pidfd.fd, .events = POLLIN };
 
-	if (pfd.fd >= 0 && pidfd_send_signal(pfd.fd, SIGTERM, NULL, 0) == 0)
+	if (pfd.fd >= 0)
 		(void)poll(&pfd, 1, ms);
 	child_stop(c);
+}
+
+void child_end(struct child *c, int ms)
+{
+	if (c->pidfd.fd >= 0 && pidfd_send_signal(c->pidfd.fd, SIGTERM, NULL, 0) == 0)
+		child_wait(c, ms);
+	else
+		child_stop(c);
 }
 
 void child_stop(struct child *c)

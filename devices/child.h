@@ -57,7 +57,9 @@ bool child_reap(struct child *c, char *how, size_t size);
  * contains), or "". Throws the rest away. Never waits.
  */
 void child_words(struct child *c, const char *but, char *text, size_t size);
-/* Ask it to end (SIGTERM), wait @ms milliseconds for that, then child_stop(). */
+/* Wait @ms milliseconds for it to end by itself, then child_stop(). */
+void child_wait(struct child *c, int ms);
+/* Ask it to end (SIGTERM), then child_wait(). */
 void child_end(struct child *c, int ms);
 /* Kill it if it still runs, and wait for that. Harmless when there is none. */
 void child_stop(struct child *c);

@@ -94,17 +94,22 @@ int unix_listen(struct unix_listener *l, const char *what, const char *path, int
 	return l->rule < 0 ? l->rule : 0;
 }
 
-void unix_listen_end(struct unix_listener *l)
+void unix_remove(const char *path, dev_t dev, ino_t ino)
 {
 	struct stat st;
 
+	if (ino != 0 && lstat(path, &st) == 0 && st.st_ino == ino && st.st_dev == dev)
+		unlink(path);
+}
+
+void unix_listen_end(struct unix_listener *l)
+{
 	if (l->fd >= 0)
 		close(l->fd);
 	l->fd = -1;
 	if (broker_started(l->broker))
 		broker_remove(l->broker, l->rule);
-	else if (l->ino != 0 && lstat(l->addr.sun_path, &st) == 0 && st.st_ino == l->ino &&
-		 st.st_dev == l->dev)
-		unlink(l->addr.sun_path);
+	else
+		unix_remove(l->addr.sun_path, l->dev, l->ino);
 	l->ino = 0;
 }

@@ -28,6 +28,8 @@ struct unix_listener {
  */
 int unix_listen(struct unix_listener *l, const char *what, const char *path, int backlog,
 		struct broker *broker, struct err *err);
+/* Remove the file at @path, if it is still that one. */
+void unix_remove(const char *path, dev_t dev, ino_t ino);
 /* Close it and remove its file, if that is still ours. */
 void unix_listen_end(struct unix_listener *l);
 

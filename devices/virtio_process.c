@@ -694,7 +694,6 @@ int virtio_processes_wait(struct virtio_processes *all, struct err *err)
 void virtio_process_free(struct virtio_process *p)
 {
 	struct virtio_process **at;
-	struct pollfd pfd;
 
 	if (p == NULL)
 		return;
@@ -705,10 +704,7 @@ void virtio_process_free(struct virtio_process *p)
 	loop_del_fd(&p->socket);
 	if (p->socket.fd >= 0)
 		close(p->socket.fd);
-	pfd = (struct pollfd){ .fd = p->child.pidfd.fd, .events = POLLIN };
-	if (pfd.fd >= 0)
-		(void)poll(&pfd, 1, END_MS);
-	child_stop(&p->child);
+	child_wait(&p->child, END_MS);
 	munmap(p->vdev->counters, sizeof(*p->vdev->counters));
 	p->vdev->counters = &p->vdev->own_counters;
 	free(p);
