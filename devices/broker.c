@@ -198,7 +198,7 @@ static bool serve_connect(struct life *l, const struct request *r, const int *fd
 {
 	const struct broker_rule *rule =
 		rule_of(l->b, r->rule, 1 << BROKER_CONNECT | 1 << BROKER_CONNECT_NUMBER);
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct sockaddr_un addr;
 	int n;
 
 	if (rule == NULL)
@@ -214,13 +214,11 @@ static bool serve_connect(struct life *l, const struct request *r, const int *fd
 		a->code = ENAMETOOLONG;
 		return true;
 	}
-	out[0] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (out[0] >= 0 && connect(out[0], (const struct sockaddr *)&addr, sizeof(addr)) == 0)
-		return true;
-	a->code = errno;
-	if (out[0] >= 0)
-		close(out[0]);
-	out[0] = -1;
+	out[0] = unix_connect(addr.sun_path);
+	if (out[0] < 0) {
+		a->code = -out[0];
+		out[0] = -1;
+	}
 	return true;
 }
 

@@ -17,22 +17,34 @@
 #include "devices/broker.h"
 #include "devices/unix_listen.h"
 
+int unix_connect(const char *path)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd, r;
+
+	if (strlen(path) >= sizeof(addr.sun_path))
+		return -ENAMETOOLONG;
+	strcpy(addr.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0 || connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) == 0)
+		return fd < 0 ? -errno : fd;
+	r = -errno;
+	close(fd);
+	return r;
+}
+
 /* Is there a socket's file at @addr that nobody listens behind? Then it goes. */
 static bool remove_stale(const struct sockaddr_un *addr)
 {
 	struct stat st;
-	bool stale;
 	int fd;
 
 	if (lstat(addr->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
 		return false;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return false;
-	stale = connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 &&
-		errno == ECONNREFUSED;
-	close(fd);
-	return stale && unlink(addr->sun_path) == 0;
+	fd = unix_connect(addr->sun_path);
+	if (fd >= 0)
+		close(fd);
+	return fd == -ECONNREFUSED && unlink(addr->sun_path) == 0;
 }
 
 static int bind_path(struct unix_listener *l, const char *what, const char *path, struct err *err)

@@ -28,6 +28,8 @@ struct unix_listener {
  */
 int unix_listen(struct unix_listener *l, const char *what, const char *path, int backlog,
 		struct broker *broker, struct err *err);
+/* Connect to the socket at @path, without waiting. The connection or -errno. */
+int unix_connect(const char *path);
 /* Remove the file at @path, if it is still that one. */
 void unix_remove(const char *path, dev_t dev, ino_t ino);
 /* Close it and remove its file, if that is still ours. */

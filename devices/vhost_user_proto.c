@@ -26,6 +26,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include "devices/unix_listen.h"
 #include "devices/vhost_user_proto.h"
 #include "vmm/base/loop.h"
 
@@ -105,21 +106,14 @@ static const char *name_of(unsigned request)
 
 int vu_connect(const char *path, struct err *err)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	int fd, r;
+	struct sockaddr_un addr;
+	int fd;
 
 	if (strlen(path) >= sizeof(addr.sun_path))
 		return err_set(err, ENAMETOOLONG, "the path of a socket has at most %zu bytes",
 			       sizeof(addr.sun_path) - 1);
-	strcpy(addr.sun_path, path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return err_sys(err, errno, "socket");
-	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0)
-		return fd;
-	r = errno;
-	close(fd);
-	return err_sys(err, r, "cannot connect");
+	fd = unix_connect(path);
+	return fd < 0 ? err_sys(err, -fd, "cannot connect") : fd;
 }
 
 void vu_close(struct vu_conn *c)

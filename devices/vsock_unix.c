@@ -150,20 +150,12 @@ int vsock_unix_connect(struct vsock *vs, uint32_t port)
 {
 	struct sockaddr_un addr = vs->listening.addr;
 	size_t len = strlen(addr.sun_path);
-	int fd, r = 0;
 
 	if (broker_started(vs->broker))
 		return broker_connect(vs->broker, vs->rule, port, -1);
 	/* vsock_unix_check() saw to it that it fits. */
 	snprintf(addr.sun_path + len, sizeof(addr.sun_path) - len, "_%u", port);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	if (connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0) {
-		r = -errno;
-		close(fd);
-	}
-	return r < 0 ? r : fd;
+	return unix_connect(addr.sun_path);
 }
 
 ssize_t vsock_unix_read(struct vsock_conn *conn, struct virtqueue_cursor *c, size_t len)
