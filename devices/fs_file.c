@@ -3,9 +3,11 @@
  * Shared folders: files that are open.
  *
  * Data goes between guest memory and file by io_uring (aio.h), without a copy, many requests at
- * once and completing in any order. While one is in flight its handle is held: a guest that
- * closes the file meanwhile must not have the number of its descriptor given to another file,
- * which would then be read or written.
+ * once and completing in any order. A small write is made at once: io_uring gives a write to
+ * another thread, as most file systems cannot promise not to wait, and a copy into the page cache
+ * takes less than that. While one is in flight its handle is held: a guest that closes the file
+ * meanwhile must not have the number of its descriptor given to another file, which would then be
+ * read or written.
  *
  * Flags of open. The access mode and O_TRUNC are the host's; all else is the guest's kernel's or
  * comes with each request. O_APPEND is left away: with it pwrite(2) ignores its offset,
@@ -18,18 +20,21 @@
  * cache=auto: the guest may keep its pages of a file over open() when size and time of change
  * are what they were when it was last opened.
  *
- * #syscalls share: statx lseek copy_file_range syncfs close unlinkat
+ * #syscalls share: statx lseek copy_file_range syncfs close unlinkat pwritev2
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 #include "devices/fs_impl.h"
 #include "vmm/base/util.h"
 
 /* The most one COPY_FILE_RANGE does: the others wait for it. */
 #define COPY_MAX (16u << 20)
+/* A write up to so many bytes is small. */
+#define SMALL_WRITE (64u << 10)
 #define FALLOCATE_MODES                                                                            \
 	(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE |                       \
 	 FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE | FALLOC_FL_UNSHARE_RANGE)
@@ -323,6 +328,20 @@ int fs_op_read(struct fs *fs, struct fs_req *req)
 	return start(fs, req, h, AIO_READ);
 }
 
+static int write_now(struct fs *fs, struct fs_req *req, struct fs_handle *h)
+{
+	struct fuse_write_out *out = (struct fuse_write_out *)fs->out;
+	ssize_t n = pwritev2(h->fd, req->io.iov, (int)req->io.niov, (off_t)req->io.offset,
+			     (int)req->io.flags);
+
+	if (n < 0)
+		return -errno;
+	if (req->kill_suid)
+		(void)fs_kill_suid(fs, h->fd);
+	*out = (struct fuse_write_out){ .size = (uint32_t)n };
+	return sizeof(*out);
+}
+
 int fs_op_write(struct fs *fs, struct fs_req *req)
 {
 	struct virtqueue_cursor *c = &req->chain.readable;
@@ -353,6 +372,8 @@ int fs_op_write(struct fs *fs, struct fs_req *req)
 	    !fs_has(fs, FUSE_WRITEBACK_CACHE))
 		req->io.flags |= RWF_APPEND;
 	req->kill_suid = (in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
+	if (in.size <= SMALL_WRITE && (req->io.flags & (RWF_SYNC | RWF_DSYNC)) == 0)
+		return write_now(fs, req, h);
 	return start(fs, req, h, AIO_WRITE);
 }
 

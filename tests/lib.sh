@@ -38,7 +38,7 @@ is() {
 has() {
 	case $2 in
 	*"$3"*) pass "$1" ;;
-	*) fail "$1" "expected to find: $3" "in:" "${2: -600}" ;;
+	*) fail "$1" "expected to find: $3" "in:" "$(tail -c 600 <<<"$2")" ;;
 	esac
 }
 

@@ -90,7 +90,10 @@ void vm_reset(struct vm *vm);
 void vm_nmi(struct vm *vm);
 /* Send magic SysRq @key to the guest's console. False: there is none, or it has no room. */
 bool vm_sysrq(struct vm *vm, char key);
-/* A sign of life, as output is: for --hang-timeout. */
+/*
+ * A sign of life, for --hang-timeout. From the first one on, output is none: a kernel in which
+ * nothing runs any more may well say so again and again.
+ */
 void vm_lives(struct vm *vm);
 /*
  * Pause: no vCPU runs, no device has anything in flight or takes anything up, and time limits

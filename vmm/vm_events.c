@@ -48,7 +48,7 @@ void vm_tell(struct vm *vm, enum vm_event event)
 
 void vm_lives(struct vm *vm)
 {
-	vm->printed++;
+	vm->lives++;
 }
 
 void vm_all_vcpus(struct vm *vm, struct kvm_vcpu *vcpus[MACHINE_CPUS_MAX])
@@ -98,6 +98,7 @@ void vm_reset(struct vm *vm)
 	vcpus_pause(&vm->cpus);
 	vm_all_vcpus(vm, vcpus);
 	vm->dead = false;
+	vm->lives = 0;
 	panic_watch_reset(&vm->panic);
 	chardevs_clear_marks(&vm->chardevs);
 	r = arch_reset(&vm->m, vcpus, vm->cpus.n, &err);
@@ -383,18 +384,22 @@ static void hang_expired(struct loop_timer *timer)
 {
 	struct vm *vm = container_of(timer, struct vm, hang);
 
-	bool silent = vm->printed == vm->hang_seen;
+	/* What it was asked is answered by output. */
+	uint64_t seen = vm->lives > 0 && !vm->hangs ? vm->lives : vm->printed;
+	bool silent = seen == vm->hang_seen;
 
-	vm->hang_seen = vm->printed;
+	vm->hang_seen = seen;
 	if (gdb_attached(vm->gdb) || (!silent && !vm->hangs)) {
 		loop_arm(vm->loop, timer, vm->cfg->hang_timeout_ns);
 		return;
 	}
 	if (!vm->hangs) {
-		log_error("no output for --hang-timeout: the guest hangs");
+		log_error("no %s for --hang-timeout: the guest hangs",
+			  vm->lives > 0 ? "sign of life" : "output");
 		vm_tell(vm, VM_HANGS);
 	}
 	vm->hangs = true;
+	vm->hang_seen = vm->printed;
 	if (ask(vm)) {
 		loop_arm(vm->loop, timer, KEY_NS);
 		return;

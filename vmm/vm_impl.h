@@ -67,8 +67,9 @@ struct vm {
 	bool paused;
 	uint64_t timeout_at;   /* on loop_now_ns()'s clock; 0: there is no --timeout */
 	uint64_t timeout_left; /* while paused */
-	uint64_t printed;      /* bytes of console output, and other signs of life */
-	uint64_t hang_seen;    /* of these, when last looked */
+	uint64_t printed;      /* bytes of console output */
+	uint64_t lives;	       /* signs of life: vm_lives(). Output is one while there are none */
+	uint64_t hang_seen;    /* of the one or the other, when last looked */
 	bool hangs;
 	size_t asked;	  /* keys of --on-hang sent, and the NMI */
 	unsigned answers; /* times the guest was waited for after that */
