@@ -15,7 +15,7 @@
  * It ends when the monitor does, however that ends; then it removes what sockets it was to remove.
  *
  * #syscalls: sendmsg recvmsg poll read close
- * #syscalls spawn: fork socketpair close_range socket connect lstat unlink
+ * #syscalls spawn: close_range socket connect lstat unlink
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -193,28 +193,32 @@ static bool serve_run(struct life *l, struct request *r, const int *fds, unsigne
 	return true;
 }
 
+/* By @rule: see broker_connect(). */
+static int connect_by(const struct broker_rule *rule, uint32_t number, int fd)
+{
+	struct sockaddr_un addr;
+	int n;
+
+	if (rule->path == NULL) /* only by descriptor: of a socket, as for others it fails */
+		n = snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d", fd);
+	else if (rule->kind == BROKER_CONNECT)
+		n = snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", rule->path);
+	else
+		n = snprintf(addr.sun_path, sizeof(addr.sun_path), "%s_%u", rule->path, number);
+	if (n < 0 || (size_t)n >= sizeof(addr.sun_path))
+		return -ENAMETOOLONG;
+	return unix_connect(addr.sun_path);
+}
+
 static bool serve_connect(struct life *l, const struct request *r, const int *fds, unsigned nfds,
 			  struct answer *a, int out[2])
 {
 	const struct broker_rule *rule =
 		rule_of(l->b, r->rule, 1 << BROKER_CONNECT | 1 << BROKER_CONNECT_NUMBER);
-	struct sockaddr_un addr;
-	int n;
 
 	if (rule == NULL)
 		return false;
-	if (rule->path == NULL) /* only by descriptor: of a socket, as for others it fails */
-		n = snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d",
-			     nfds == 1 ? fds[0] : -1);
-	else if (rule->kind == BROKER_CONNECT)
-		n = snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", rule->path);
-	else
-		n = snprintf(addr.sun_path, sizeof(addr.sun_path), "%s_%u", rule->path, r->number);
-	if (n < 0 || (size_t)n >= sizeof(addr.sun_path)) {
-		a->code = ENAMETOOLONG;
-		return true;
-	}
-	out[0] = unix_connect(addr.sun_path);
+	out[0] = connect_by(rule, r->number, nfds == 1 ? fds[0] : -1);
 	if (out[0] < 0) {
 		a->code = -out[0];
 		out[0] = -1;
@@ -265,11 +269,12 @@ static bool serve(struct life *l, struct request *r, size_t len, const int *fds,
 	return good;
 }
 
-static void __attribute__((noreturn)) broker_main(struct broker *b, pid_t parent)
+static int broker_main(void *arg, int socket, pid_t parent)
 {
+	struct broker *b = arg;
 	struct life *l = calloc(1, sizeof(*l));
 	struct request *r = malloc(sizeof(*r));
-	int fds[FDS_MAX], keep = b->socket, null;
+	int fds[FDS_MAX], keep = socket, null;
 	bool good = l != NULL && r != NULL;
 	unsigned nfds;
 	sigset_t all;
@@ -279,13 +284,13 @@ static void __attribute__((noreturn)) broker_main(struct broker *b, pid_t parent
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	if (keep != STDERR_FILENO + 1)
-		keep = dup2(b->socket, STDERR_FILENO + 1);
+		keep = dup2(socket, STDERR_FILENO + 1);
 	/* Whoever reads what the monitor writes shall not wait for us. */
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
 		good = dup2(null, fd) >= 0 && good;
 	if (keep < 0 || close_range((unsigned)keep + 1, ~0U, 0) < 0 || getppid() != parent)
-		_exit(1);
+		return 1;
 	b->socket = keep;
 	for (unsigned i = 0; good && i < CHILDREN_MAX; i++)
 		l->child[i] = (struct child)CHILD_INIT(NULL);
@@ -302,7 +307,7 @@ static void __attribute__((noreturn)) broker_main(struct broker *b, pid_t parent
 			remove_socket(&b->rule[i]);
 	for (unsigned i = 0; l != NULL && i < CHILDREN_MAX; i++)
 		child_end(&l->child[i], PATIENCE_MS);
-	_exit(0);
+	return 0;
 }
 
 /* --- The monitor --- */
@@ -322,23 +327,11 @@ int broker_allow(struct broker *b, const struct broker_rule *rule, struct err *e
 
 int broker_start(struct broker *b, struct err *err)
 {
-	pid_t parent = getpid(), pid;
-	int fds[2];
-
 	if (b->n == 0)
 		return 0;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
-		return err_sys(err, errno, "cannot start the broker");
-	pid = fork();
-	b->socket = fds[pid == 0];
-	if (pid == 0)
-		broker_main(b, parent);
-	close(fds[1]);
 	b->started = true;
-	if (pid > 0)
-		b->process.pidfd.fd = pidfd_open(pid, 0);
-	return pid < 0 || b->process.pidfd.fd < 0 ? err_sys(err, errno, "cannot start the broker")
-						  : 0;
+	b->socket = child_fork(&b->process, broker_main, b, err);
+	return b->socket < 0 ? err_context(err, "the broker") : 0;
 }
 
 void broker_stop(struct broker *b)
@@ -376,6 +369,8 @@ int broker_connect(struct broker *b, int rule, uint32_t number, int fd)
 	struct answer a;
 	unsigned n;
 
+	if (!b->started)
+		return connect_by(&b->rule[rule], number, fd);
 	code = ask(b, &r, &fd, fd >= 0 ? 1 : 0, &a, out, &n);
 	if (code < 0)
 		return code;

@@ -54,7 +54,7 @@ static inline bool broker_started(const struct broker *b)
 
 /*
  * Connect by rule @rule, without waiting; NUMBER: to @number. @fd: not to its path but to this
- * (O_PATH) socket; -1. The connection or -errno.
+ * (O_PATH) socket; -1. Before it is started that is done here. The connection or -errno.
  */
 int broker_connect(struct broker *b, int rule, uint32_t number, int fd);
 /* Remove the socket of rule @rule. */

@@ -14,9 +14,11 @@
  *
  * When the guest runs the broker does all that for us: see broker.c.
  *
+ * Copies of the monitor are children, too; what they keep of it and what not is their own affair.
+ *
  * #syscalls: waitid read close poll pidfd_send_signal
  * #syscalls spawn: vfork execve pipe2 pidfd_open rt_sigaction setpgid prctl
- * #syscalls spawn: getppid dup2 close_range openat
+ * #syscalls spawn: getppid dup2 close_range openat fork socketpair
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,6 +28,7 @@
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "devices/broker.h"
@@ -188,6 +191,30 @@ int child_start(struct child *c, const char *const *argv, const int *fds, unsign
 		return err_sys(err, r, "cannot watch %s", argv[0]);
 	}
 	return 0;
+}
+
+int child_fork(struct child *c, int (*body)(void *arg, int socket, pid_t parent), void *arg,
+	       struct err *err)
+{
+	pid_t parent = getpid(), pid;
+	int fds[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+		return err_sys(err, errno, "cannot start a process");
+	pid = fork();
+	if (pid == 0) {
+		close(fds[0]);
+		_exit(body(arg, fds[1], parent));
+	}
+	if (pid > 0)
+		c->pidfd.fd = pidfd_open(pid, 0);
+	if (pid < 0 || c->pidfd.fd < 0) {
+		err_sys(err, errno, "cannot start a process");
+		close(fds[0]);
+		fds[0] = -err->code;
+	}
+	close(fds[1]);
+	return fds[0];
 }
 
 static void close_pidfd(struct child *c)

@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 #include "vmm/base/err.h"
 #include "vmm/base/loop.h"
 
@@ -47,6 +48,13 @@ struct child {
  */
 int child_start(struct child *c, const char *const *argv, const int *fds, unsigned nfds, int death,
 		struct err *err);
+/*
+ * Start a copy of ourselves, where this thread is the only one: it has everything we have and runs
+ * @body(@arg) with a socket to us (SOCK_SEQPACKET) and our process id, then exits with what that
+ * returns: when the other end of the socket is closed, say, which is returned here. Or -code.
+ */
+int child_fork(struct child *c, int (*body)(void *arg, int socket, pid_t parent), void *arg,
+	       struct err *err);
 /*
  * Has it ended? Then it is gone, pidfd is closed and no longer watched, and @how says "with status
  * 1" or "by signal 9".

@@ -212,17 +212,10 @@ static void child_ended(struct loop_fd *lfd, uint32_t events)
 static int way_connect(struct vhost_user_way *way, struct err *err)
 {
 	struct qcow2 *q = of_way(way);
-	char path[32];
 
 	if (q->child.pidfd.fd < 0 && run(q, err) < 0)
 		return -err->code;
-	if (broker_started(q->child.by)) {
-		int fd = broker_connect(q->child.by, q->rule, 0, q->node);
-
-		return fd < 0 ? err_sys(err, -fd, "cannot connect") : fd;
-	}
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", q->node);
-	return vu_connect(path, err);
+	return broker_connect(q->child.by, q->rule, 0, q->node);
 }
 
 static void way_silent(struct vhost_user_way *way, bool end, struct err *err)
@@ -353,8 +346,6 @@ static int allow(struct qcow2 *q, struct broker *broker, struct err *err)
 	struct broker_rule run = { .kind = BROKER_RUN, .argv = q->argv };
 	struct broker_rule connect = { .kind = BROKER_CONNECT };
 
-	if (broker == NULL)
-		return 0;
 	q->child.rule = broker_allow(broker, &run, err);
 	q->rule = broker_allow(broker, &connect, err);
 	q->child.by = broker;

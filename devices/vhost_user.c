@@ -563,7 +563,7 @@ static int init(struct vhost_user *vu, const struct vhost_user_config *cfg, unsi
 	if (vu->path == NULL)
 		return err_sys(err, ENOMEM, "vhost-user");
 	rule.path = vu->path;
-	if (cfg->way == NULL && host->broker != NULL) {
+	if (cfg->way == NULL) {
 		vu->broker = host->broker;
 		vu->rule = broker_allow(host->broker, &rule, err);
 		if (vu->rule < 0)

@@ -60,7 +60,7 @@ struct vhost_user {
 	struct virtio_ops ops;	   /* vdev's */
 	struct vu_type type;
 	char *path;
-	struct broker *broker; /* connects once the guest runs; NULL: there is none */
+	struct broker *broker; /* connects, unless .way does */
 	int rule;
 	struct vhost_user_way *way;
 	uint64_t hide;

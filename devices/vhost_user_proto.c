@@ -24,9 +24,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
-#include "devices/unix_listen.h"
 #include "devices/vhost_user_proto.h"
 #include "vmm/base/loop.h"
 
@@ -103,18 +101,6 @@ static const char *name_of(unsigned request)
 }
 
 /* --- Bytes --- */
-
-int vu_connect(const char *path, struct err *err)
-{
-	struct sockaddr_un addr;
-	int fd;
-
-	if (strlen(path) >= sizeof(addr.sun_path))
-		return err_set(err, ENAMETOOLONG, "the path of a socket has at most %zu bytes",
-			       sizeof(addr.sun_path) - 1);
-	fd = unix_connect(path);
-	return fd < 0 ? err_sys(err, -fd, "cannot connect") : fd;
-}
 
 void vu_close(struct vu_conn *c)
 {

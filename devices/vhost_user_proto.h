@@ -85,11 +85,6 @@ static inline bool vu_has(const struct vu_conn *c, unsigned protocol_feature)
 	return (c->protocol >> protocol_feature & 1) != 0;
 }
 
-/*
- * Connect to the socket at @path, without waiting. Returns the descriptor; -ENOENT and
- * -ECONNREFUSED (nobody listens) and -EAGAIN (too many wait already) may pass.
- */
-int vu_connect(const char *path, struct err *err);
 void vu_close(struct vu_conn *c);
 
 /* Send a request without waiting for its reply. */

@@ -135,10 +135,8 @@ int vu_greet(struct vhost_user *vu, struct err *err)
 
 	if (vu->way != NULL)
 		fd = vu->way->connect(vu->way, err);
-	else if (broker_started(vu->broker))
-		fd = broker_connect(vu->broker, vu->rule, 0, -1);
 	else
-		fd = vu_connect(vu->path, err);
+		fd = broker_connect(vu->broker, vu->rule, 0, -1);
 	if (fd < 0 && err->code == 0)
 		err_sys(err, -fd, "cannot connect");
 	if (fd < 0)

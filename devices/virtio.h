@@ -62,9 +62,9 @@ struct virtio_host {
 	struct virtio_processes *processes; /* NULL: there shall be none */
 	const char *vm_name;		    /* NULL: none was given */
 	bool new_macs;			    /* a saved MAC address is not to be taken over */
-	struct broker *broker;	   /* for what is done by name later; NULL: there is none */
-	unsigned *needs;	   /* enum virtio_needs; NULL: nobody wants to know */
-	struct chardevs *chardevs; /* who hears of console output and keys */
+	struct broker *broker;		    /* for what is done by name, also later */
+	unsigned *needs;		    /* enum virtio_needs; NULL: nobody wants to know */
+	struct chardevs *chardevs;	    /* who hears of console output and keys */
 	int (*add_memory)(const struct virtio_host *host, int fd, uint64_t size, bool ro,
 			  uint64_t *gpa, struct err *err);
 };

@@ -368,18 +368,20 @@ static int begin(struct virtio_process *p, pid_t parent, struct err *err)
 	return p->all->confine != NULL ? p->all->confine(p->all, err) : 0;
 }
 
-static void __attribute__((noreturn)) process_main(struct virtio_process *p, pid_t parent)
+static int process_main(void *arg, int socket, pid_t parent)
 {
+	struct virtio_process *p = arg;
 	struct err err = ERR_INIT;
 	struct message m;
 
+	p->socket.fd = socket;
 	m.type = begin(p, parent, &err) == 0 ? SAY_DONE : SAY_CANNOT;
 	m.len = (uint32_t)snprintf(m.text, sizeof(m.text), "%s", err.msg) + 1;
 	if (send_message(p->socket.fd, &m) < 0 || m.type != SAY_DONE)
-		_exit(1);
+		return 1;
 	(void)loop_run(p->loop);
 	virtio_quiesce(p->vdev); /* what the guest has been told is written is on its way */
-	_exit(0);
+	return 0;
 }
 
 /* --- The monitor --- */
@@ -630,20 +632,10 @@ struct virtio_process *virtio_process_new(struct virtio_processes *all, struct v
 static int start(struct virtio_process *p, struct err *err)
 {
 	struct virtio_device *vdev = p->vdev;
-	pid_t parent = getpid(), pid;
-	int fds[2];
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
-		return err_sys(err, errno, "%s: cannot start its process", vdev->name);
-	pid = fork();
-	p->socket.fd = fds[pid == 0];
-	if (pid == 0)
-		process_main(p, parent);
-	close(fds[1]);
-	if (pid > 0)
-		p->child.pidfd.fd = pidfd_open(pid, 0);
-	if (pid < 0 || p->child.pidfd.fd < 0)
-		return err_sys(err, errno, "%s: cannot start its process", vdev->name);
+	p->socket.fd = child_fork(&p->child, process_main, p, err);
+	if (p->socket.fd < 0)
+		return err_context(err, "%s", vdev->name);
 	pthread_mutex_lock(&vdev->lock);
 	p->ops = *vdev->ops;
 	p->ops.kick = no_kick;

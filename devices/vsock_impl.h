@@ -114,7 +114,7 @@ struct vsock {
 
 	/* The host's sockets */
 	struct unix_listener listening;
-	struct broker *broker; /* connects once the guest runs; NULL: there is none */
+	struct broker *broker; /* connects to the host's programs */
 	int rule;
 	struct loop_fd listener;	/* listening.fd */
 	struct loop_timer accept_later; /* armed: out of descriptors */

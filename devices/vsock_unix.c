@@ -148,14 +148,7 @@ void vsock_unix_line(struct vsock_conn *conn)
 
 int vsock_unix_connect(struct vsock *vs, uint32_t port)
 {
-	struct sockaddr_un addr = vs->listening.addr;
-	size_t len = strlen(addr.sun_path);
-
-	if (broker_started(vs->broker))
-		return broker_connect(vs->broker, vs->rule, port, -1);
-	/* vsock_unix_check() saw to it that it fits. */
-	snprintf(addr.sun_path + len, sizeof(addr.sun_path) - len, "_%u", port);
-	return unix_connect(addr.sun_path);
+	return broker_connect(vs->broker, vs->rule, port, -1);
 }
 
 ssize_t vsock_unix_read(struct vsock_conn *conn, struct virtqueue_cursor *c, size_t len)
@@ -214,8 +207,7 @@ int vsock_unix_listen(struct vsock *vs, const char *path, struct err *err)
 	struct broker_rule rule = { .kind = BROKER_CONNECT_NUMBER, .path = path };
 
 	vs->accept_later.fn = accept_again;
-	if (vs->broker != NULL)
-		vs->rule = broker_allow(vs->broker, &rule, err);
+	vs->rule = broker_allow(vs->broker, &rule, err);
 	if (vs->rule < 0)
 		return vs->rule;
 	if (unix_listen(&vs->listening, "vsock", path, BACKLOG, vs->broker, err) < 0)

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
+#include "devices/broker.h"
 #include "devices/virtio.h"
 #include "tests/fuzz/fuzz.h"
 #include "vmm/base/log.h"
@@ -17,6 +18,7 @@ struct virtio_fuzz {
 	struct gmem mem;
 	struct loop *loop;
 	struct virtio_host host;
+	struct broker broker;
 	struct virtio_transport transport;
 	struct virtio_device *vdev; /* the one that is driven */
 };
@@ -58,7 +60,8 @@ static inline void vf_init(struct virtio_fuzz *v, uint64_t ram, uint64_t high)
 		CHECK(gmem_add_region(&v->mem, ram, high, &err) == 0);
 	v->loop = loop_new(&err);
 	CHECK(v->loop != NULL);
-	v->host = (struct virtio_host){ .mem = &v->mem, .loop = v->loop };
+	broker_init(&v->broker);
+	v->host = (struct virtio_host){ .mem = &v->mem, .loop = v->loop, .broker = &v->broker };
 }
 
 static inline void vf_fini(struct virtio_fuzz *v)

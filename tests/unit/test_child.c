@@ -225,6 +225,40 @@ START_TEST(dies_with_us)
 }
 END_TEST
 
+/* What it is told plus one is its answer; the end of the socket is its own. */
+static int copy(void *arg, int socket, pid_t parent)
+{
+	char byte;
+
+	if (getppid() != parent)
+		return 1;
+	while (read(socket, &byte, 1) == 1) {
+		byte++;
+		if (write(socket, &byte, 1) != 1)
+			return 2;
+	}
+	return *(int *)arg;
+}
+
+START_TEST(forked)
+{
+	int status = 42, socket = child_fork(&c, copy, &status, &err);
+	char byte = 'a', how[64];
+
+	ck_assert_msg(socket >= 0, "%s", err.msg);
+	ck_assert_int_ne(fcntl(socket, F_GETFD) & FD_CLOEXEC, 0);
+	ck_assert_int_eq(write(socket, &byte, 1), 1);
+	ck_assert_int_eq(read(socket, &byte, 1), 1);
+	ck_assert_int_eq(byte, 'b');
+	ck_assert(!child_reap(&c, how, sizeof(how)));
+	close(socket);
+	ck_assert_int_eq(poll(&(struct pollfd){ .fd = c.pidfd.fd, .events = POLLIN }, 1, 60000), 1);
+	ck_assert(child_reap(&c, how, sizeof(how)));
+	ck_assert_str_eq(how, "with status 42");
+	ck_assert_int_lt(c.pidfd.fd, 0);
+}
+END_TEST
+
 int main(int argc, char **argv)
 {
 	Suite *s;
@@ -241,6 +275,7 @@ int main(int argc, char **argv)
 	tcase_add_test(tc, ends);
 	tcase_add_test(tc, cannot_start);
 	tcase_add_test(tc, dies_with_us);
+	tcase_add_test(tc, forked);
 	suite_add_tcase(s, tc);
 	return test_run(s);
 }

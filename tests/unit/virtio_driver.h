@@ -30,6 +30,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include "devices/broker.h"
 #include "devices/virtio.h"
 #include "vmm/base/util.h"
 
@@ -64,6 +65,7 @@ struct driver {
 	struct gmem mem;
 	struct loop *loop;
 	struct virtio_host host;
+	struct broker broker;
 	struct virtio_transport transport;
 	struct virtio_device *vdev;
 	uint64_t features; /* negotiated */
@@ -137,7 +139,8 @@ static inline void driver_init(struct driver *d)
 	ck_assert_int_eq(gmem_add_region(&d->mem, DRIVER_RAM, DRIVER_RAM_HIGH, &err), 0);
 	d->loop = loop_new(&err);
 	ck_assert_msg(d->loop != NULL, "%s", err.msg);
-	d->host = (struct virtio_host){ .mem = &d->mem, .loop = d->loop };
+	broker_init(&d->broker);
+	d->host = (struct virtio_host){ .mem = &d->mem, .loop = d->loop, .broker = &d->broker };
 	d->transport.ops = &driver_transport_ops;
 	d->heap = DRIVER_HEAP;
 	for (unsigned q = 0; q < VIRTIO_QUEUES_MAX; q++)
