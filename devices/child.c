@@ -181,6 +181,10 @@ int child_start(struct child *c, const char *const *argv, const int *fds, unsign
 	r = start(c, &plan, fds, &pid);
 	if (r == ENOENT)
 		return err_set(err, r, "%s is not installed", argv[0]);
+	/* A folder of PATH may be closed to this user, which says nothing of the others. */
+	if (r == EACCES && strchr(argv[0], '/') == NULL)
+		return err_set(err, r, "%s is not installed, or this user may not start it",
+			       argv[0]);
 	if (r != 0)
 		return err_sys(err, r, "cannot start %s", argv[0]);
 	c->pidfd.fd = pidfd_open(pid, 0);

@@ -190,11 +190,21 @@ START_TEST(cannot_start)
 {
 	const char *missing[] = { "no-such-program-anywhere", NULL };
 	const char *folder[] = { "/tmp", NULL };
+	char dir[] = "/tmp/child.XXXXXX";
 
 	ck_assert_int_eq(child_start(&c, missing, NULL, 0, 0, &err), -ENOENT);
 	ck_assert_str_eq(err.msg, "no-such-program-anywhere is not installed");
 	ck_assert_int_eq(child_start(&c, folder, NULL, 0, SIGTERM, &err), -EACCES);
 	ck_assert_str_eq(err.msg, "cannot start /tmp: Permission denied");
+	/* Nobody's, not even root's, if it is not executable. */
+	ck_assert_int_eq(chdir(mkdtemp(dir)), 0);
+	close(open(missing[0], O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+	setenv("PATH", dir, 1);
+	ck_assert_int_eq(child_start(&c, missing, NULL, 0, 0, &err), -EACCES);
+	ck_assert_str_eq(err.msg, "no-such-program-anywhere is not installed, or this user may not "
+				  "start it");
+	unlink(missing[0]);
+	rmdir(dir);
 	ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1);
 }
 END_TEST
