@@ -45,9 +45,10 @@ has() {
 finish() { exit $((failures > 0)); }
 
 # at_exit COMMAND: when this script ends. By trap alone, a child that a signal ends before its exec() would
-# run COMMAND as well.
+# run COMMAND as well. Such a child can do nothing that is a command, [ included: it fails.
 at_exit() {
-	trap "[ \$BASHPID != \$\$ ] || { $1; }" EXIT
+	# shellcheck disable=SC2064 # the command as it is now
+	trap "case \$BASHPID in \$\$) $1 ;; esac" EXIT
 }
 
 # kvm_for_all SCRIPT ARGUMENT...: as root, SCRIPT once more where everybody may use /dev/kvm, with VMM_USER (below)
