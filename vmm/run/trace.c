@@ -14,7 +14,9 @@
  *
  * Limits: no lines for addresses in modules, nor from compressed or split debug information.
  *
- * #syscalls files: openat read pread64 newfstatat fstat
+ * glibc's qsort() asks how much memory there is when it has a lot to sort.
+ *
+ * #syscalls files: openat read pread64 newfstatat fstat sysinfo
  */
 #include <ctype.h>
 #include <errno.h>
