@@ -192,6 +192,22 @@ START_TEST(nobody_opens)
 }
 END_TEST
 
+static int compare(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+/* As many as a kernel has symbols. */
+static int sorts_much(void)
+{
+	static int many[100000];
+
+	for (int i = 0; i < 100000; i++)
+		many[i] = i * 7919 % 100000;
+	qsort(many, 100000, sizeof(many[0]), compare);
+	return many[4711] != 4711;
+}
+
 START_TEST(nobody_does_worse)
 {
 	static int (*const worse[])(void) = {
@@ -219,6 +235,7 @@ START_TEST(what_is_needed)
 			 KILLED);
 	ck_assert_int_eq(IN(share, opens), 0);
 	ck_assert_int_eq(confined(FILTER_ROLE(main) | FILTER_ROLE(files), false, opens), 0);
+	ck_assert_int_eq(confined(FILTER_ROLE(main) | FILTER_ROLE(files), false, sorts_much), 0);
 #ifndef __SANITIZE_ADDRESS__ /* whose threads make calls of their own */
 	ck_assert_int_eq(confined(FILTER_ROLE(main) | FILTER_ROLE(files), false, makes_thread), 0);
 #endif
