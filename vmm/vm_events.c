@@ -48,7 +48,8 @@ void vm_tell(struct vm *vm, enum vm_event event)
 
 void vm_lives(struct vm *vm)
 {
-	vm->lives++;
+	vm->signs++;
+	vm->vouched = !vm->hangs;
 }
 
 void vm_all_vcpus(struct vm *vm, struct kvm_vcpu *vcpus[MACHINE_CPUS_MAX])
@@ -98,7 +99,7 @@ void vm_reset(struct vm *vm)
 	vcpus_pause(&vm->cpus);
 	vm_all_vcpus(vm, vcpus);
 	vm->dead = false;
-	vm->lives = 0;
+	vm->vouched = false;
 	panic_watch_reset(&vm->panic);
 	chardevs_clear_marks(&vm->chardevs);
 	r = arch_reset(&vm->m, vcpus, vm->cpus.n, &err);
@@ -384,22 +385,20 @@ static void hang_expired(struct loop_timer *timer)
 {
 	struct vm *vm = container_of(timer, struct vm, hang);
 
-	/* What it was asked is answered by output. */
-	uint64_t seen = vm->lives > 0 && !vm->hangs ? vm->lives : vm->printed;
-	bool silent = seen == vm->hang_seen;
+	bool silent = vm->signs == vm->hang_seen;
 
-	vm->hang_seen = seen;
+	vm->hang_seen = vm->signs;
 	if (gdb_attached(vm->gdb) || (!silent && !vm->hangs)) {
 		loop_arm(vm->loop, timer, vm->cfg->hang_timeout_ns);
 		return;
 	}
 	if (!vm->hangs) {
 		log_error("no %s for --hang-timeout: the guest hangs",
-			  vm->lives > 0 ? "sign of life" : "output");
+			  vm->vouched ? "sign of life" : "output");
 		vm_tell(vm, VM_HANGS);
 	}
 	vm->hangs = true;
-	vm->hang_seen = vm->printed;
+	vm->vouched = false; /* what it is asked is answered by output */
 	if (ask(vm)) {
 		loop_arm(vm->loop, timer, KEY_NS);
 		return;
@@ -420,6 +419,8 @@ static void console_printed(void *owner, size_t *mark, const char *data, size_t 
 	struct vm *vm = owner;
 
 	vm->printed += len;
+	if (!vm->vouched)
+		vm->signs += len;
 	panic_watch_output(&vm->panic, mark, data, len);
 	if (vm->user != NULL)
 		vm->user->printed(vm->user, data, len);

@@ -68,8 +68,9 @@ struct vm {
 	uint64_t timeout_at;   /* on loop_now_ns()'s clock; 0: there is no --timeout */
 	uint64_t timeout_left; /* while paused */
 	uint64_t printed;      /* bytes of console output */
-	uint64_t lives;	       /* signs of life: vm_lives(). Output is one while there are none */
-	uint64_t hang_seen;    /* of the one or the other, when last looked */
+	uint64_t signs;	       /* of life: vm_lives(), and until then every byte of output */
+	uint64_t hang_seen;    /* of these, when last looked */
+	bool vouched;	       /* somebody says that it lives: output is no sign */
 	bool hangs;
 	size_t asked;	  /* keys of --on-hang sent, and the NMI */
 	unsigned answers; /* times the guest was waited for after that */

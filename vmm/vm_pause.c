@@ -51,7 +51,7 @@ static void restart_limits(struct vm *vm)
 		loop_arm(vm->loop, &vm->timeout, vm->timeout_left);
 	}
 	if (vm->cfg->hang_timeout_ns > 0) {
-		vm->hang_seen = UINT64_MAX; /* whatever it does, it begins again */
+		vm->signs++; /* it begins again */
 		loop_arm(vm->loop, &vm->hang, vm->cfg->hang_timeout_ns);
 	}
 	panic_watch_go_on(&vm->panic);
